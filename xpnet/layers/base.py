@@ -1,0 +1,149 @@
+"""What a layer is: three methods, and nothing remembered between them but what is handed over.
+
+    build(in_shape, params) -> out_shape      shapes without the batch: a map (C, H, W) or a vector (D,)
+    forward(x, *, train)    -> (y, cache)     never writes x or the layer
+    backward(dy, cache)     -> dx             owns dy and may overwrite it; writes the gradients, never adds to them
+
+Maps travel as (H, C, W, N), vectors as (N, D).  A layer never asks which device it is on: arrays come from its `ops`.
+Only the layer that allocated an array may write to it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from .. import activations
+from ..config import Configurable
+from ..errors import ShapeError, unknown
+
+if TYPE_CHECKING:
+    from ..ops.reference import Ops
+    from ..params import Params, Slot
+
+Shape = tuple[int, ...]
+
+
+class Layer(Configurable):
+    """Base of all layers.
+
+    name: shown in summaries and errors; by default the class's name and a number.
+    trainable: whether the optimizer updates the parameters.  input_shape: of the first layer, without the batch.
+    """
+
+    activation: activations.ActivationFunction = activations.Linear()
+    ops: Ops
+    where = "layer"  # "layer 3 'dense_1'" once it stands in a model
+    label = ""  # the name it goes by in its model
+    needs_dx = True  # False on the first layer, whose input nobody trains
+    in_shape: Shape = ()
+    out_shape: Shape = ()
+
+    def __init__(
+        self, *, name: str | None = None, trainable: bool = True, input_shape: Shape | int | None = None, **unexpected
+    ):
+        if unexpected:
+            raise TypeError(
+                f"{type(self).__name__}: {unknown('argument', next(iter(unexpected)), self._argument_names())}"
+            )
+        if isinstance(input_shape, int):
+            input_shape = (input_shape,)
+        self.name, self.trainable = name, trainable
+        self.input_shape = None if input_shape is None else tuple(input_shape)
+        self.slots: list[Slot] = []
+        self.state_slots: list[Slot] = []
+
+    def build(self, in_shape: Shape, params: Params) -> Shape:
+        """Reserve parameters for inputs of in_shape; the shape of the outputs."""
+        return in_shape
+
+    def forward(self, x, *, train: bool) -> tuple[Any, Any]:
+        """y, and what backward needs."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def backward(self, dy, cache) -> Any:
+        """dL/dx; the gradients of the parameters go to self.d<name>."""
+        raise NotImplementedError(f"{type(self).__name__} has no backward")
+
+    # -- what the model asks of a layer --------------------------------------------------------------------------------
+
+    def children(self) -> dict[str, list[Layer]]:
+        """The layers inside a container, by the name of the branch."""
+        return {}
+
+    def multiply_adds(self) -> int:
+        """Multiplications of one sample's forward, for deciding what is worth a second thread."""
+        return sum(slot.size for slot in self.slots)
+
+    @property
+    def is_trainable(self) -> bool:
+        return self.trainable
+
+    @property
+    def modules(self) -> int:
+        """How many torch.nn modules it stands for: a fused activation is one of its own."""
+        return 1 if isinstance(self.activation, activations.Linear) else 2
+
+    def twin(self) -> Layer:
+        """A shallow copy that shares everything, the views into the model's buffers too."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def without_activation(self) -> Layer:
+        """A twin whose output is what its activation would be applied to."""
+        twin = self.twin()
+        twin.activation = activations.Linear()
+        return twin
+
+    def fail(self, message: str) -> NoReturn:
+        """Raise a ShapeError that names this layer."""
+        raise ShapeError(f"{self.where}: {message}")
+
+    def need_map(self, in_shape: Shape, fix: str = "give the model images, or put a Reshape((C, H, W)) before it") -> None:
+        if len(in_shape) != 3:
+            self.fail(f"works on feature maps. Received: {in_shape}. Expected: (C, H, W); {fix}")
+
+    def _argument_names(self) -> list[str]:
+        from ..config import _arguments
+
+        return list(_arguments(type(self)))
+
+    def __getstate__(self):
+        """Without the views into a model's buffers, which only the model can restore."""
+        state = self.__dict__.copy()
+        for slot in self.slots:
+            state.pop(slot.name, None), state.pop("d" + slot.name, None)
+        for slot in self.state_slots:
+            state.pop(slot.name, None), state.pop("next_" + slot.name, None)
+        state.pop("ops", None), state.pop("stream", None)
+        return state | {"slots": [], "state_slots": []}
+
+
+def positive(layer_name: str, argument: str, value: Any) -> int:
+    """value as a whole number of at least 1."""
+    import operator
+
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1 or isinstance(value, bool):
+        raise ValueError(f"{layer_name}: {argument} must be a whole number of at least 1. Received: {value!r}")
+    return number
+
+
+def pair(layer_name: str, argument: str, value: Any, least: int = 1) -> tuple[int, int]:
+    """value, a whole number or two of them (rows, columns), as two."""
+    import operator
+
+    try:
+        both = (value, value) if not isinstance(value, (tuple, list)) else tuple(value)
+        a, b = (operator.index(v) for v in both)
+        if min(a, b) < least or isinstance(value, bool):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{layer_name}: {argument} must be a whole number of at least {least}, or a pair (rows, columns). "
+            f"Received: {value!r}"
+        ) from None
+    return a, b

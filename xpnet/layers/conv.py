@@ -1,0 +1,150 @@
+"""A small kernel slides over the image; each filter answers how much of its pattern lies under it."""
+
+from __future__ import annotations
+
+from .. import activations, initializers
+from ..errors import unknown
+from ..ops.geometry import Window
+from .base import Layer, pair, positive
+
+
+class Conv2D(Layer):
+    """Convolution (cross-correlation) and activation.  x (H, C, W, N) -> y (OH, F, OW, N).
+
+        z[oh, f, ow, n] = b[f] + sum over kh, kw, c of  W[f, c, kh, kw]  x[oh SH + kh DH, c, ow SW + kw DW, n]
+
+    W is (F, C/G, KH, KW) and b (F,), as in torch.nn.Conv2d; memory holds W as (KW, F, KH, C/G), so that each kernel
+    column is one matrix (F, KH*C/G): see `columns_view` in ops/numpy_ops.py.
+
+    filters: F.  kernel_size, strides, dilation_rate: a number or (rows, columns).  padding: "valid" (none), "same"
+    (output size = input size / strides, rounded up; the odd element at the end, as in Keras), a number or (rows,
+    columns) on both sides, as in PyTorch.  groups: G; each filter sees C/G channels.
+    """
+
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=1,
+        padding="valid",
+        dilation_rate=1,
+        groups=1,
+        activation=None,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        **layer,
+    ):
+        super().__init__(**layer)
+        self.filters, self.groups = positive("Conv2D", "filters", filters), positive("Conv2D", "groups", groups)
+        self.kernel_size = pair("Conv2D", "kernel_size", kernel_size)
+        self.strides = pair("Conv2D", "strides", strides)
+        self.dilation_rate = pair("Conv2D", "dilation_rate", dilation_rate)
+        self.padding = check_padding("Conv2D", padding)
+        self.activation, self.use_bias = activations.get(activation), use_bias
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        if self.filters % self.groups:
+            raise ValueError(f"Conv2D: groups must divide filters. Received: filters={filters}, groups={groups}")
+
+    def build(self, in_shape, params):
+        self.need_map(in_shape)
+        C, H, W = in_shape
+        if C % self.groups:
+            self.fail(f"groups must divide the channels. Received: {C} channels, groups={self.groups}")
+        window = Window(self.kernel_size, self.strides, self.dilation_rate)
+        self.window = window._replace(padding=resolve_padding(self.padding, window, H, W))
+        OH, OW = self.window.out_size(H, W)
+        if min(OH, OW) < 1:
+            self.fail(
+                f"the kernel is larger than its input. Received: a map {in_shape}, kernel_size={self.kernel_size}, "
+                f"dilation_rate={self.dilation_rate}, padding={self.padding!r}, which leave {OH} x {OW}. "
+                "Expected: an output of at least 1 x 1; use padding='same', a smaller kernel or fewer poolings"
+            )
+        kernel = (self.filters, C // self.groups, *self.kernel_size)
+        params.reserve(self, "weight", kernel, self.kernel_initializer, order=(3, 0, 2, 1))
+        if self.use_bias:
+            params.reserve(self, "bias", (self.filters,), self.bias_initializer)
+        return (self.filters, OH, OW)
+
+    def forward(self, x, *, train):
+        padded = self.ops.pad(x, self.window.padding)
+        later = self.activation.keeps_input  # the slope needs z whole, so the activation cannot run block by block
+        y = self.ops.conv2d(padded, self.weight, self.window, self.groups, self._add_bias if later else self._finish)
+        y, kept = self.activation(self.ops, y) if later else (y, y)
+        return y, (padded, x.shape, kept)
+
+    def backward(self, dy, cache):
+        padded, in_shape, kept = cache
+        dz = self.activation.backward(self.ops, dy, kept)
+        self.ops.conv2d_weight_grad(padded, dz, self.dweight, self.window, self.groups)
+        if self.use_bias:
+            self.ops.feature_sum(dz, out=self.dbias)
+        if not self.needs_dx:
+            return None
+        return self.ops.conv2d_input_grad(dz, self.weight, in_shape, self.window, self.groups)
+
+    def _add_bias(self, z):
+        """z (rows, F, OW, N), a block of finished output rows."""
+        if self.use_bias:
+            z += self.bias[:, None, None]
+
+    def _finish(self, z):
+        self._add_bias(z)
+        self.activation.forward(self.ops, z, z)
+
+    def multiply_adds(self):
+        _, OH, OW = self.out_shape
+        return super().multiply_adds() * OH * OW
+
+
+def check_padding(layer_name: str, padding):
+    """padding as given, if it is one of the words, a number or a pair."""
+    if isinstance(padding, str):
+        if padding.lower() not in ("valid", "same"):
+            raise ValueError(f"{layer_name}: {unknown('padding', padding, ('valid', 'same'))}, a number or a pair")
+        return padding.lower()
+    return pair(layer_name, "padding", padding, least=0)
+
+
+def resolve_padding(padding, window: Window, H: int, W: int):
+    """((top, bottom), (left, right)) for a map of H x W."""
+    if padding == "valid":
+        return ((0, 0), (0, 0))
+    if padding != "same":
+        return ((padding[0], padding[0]), (padding[1], padding[1]))
+    both = []
+    for size, stride, extent in zip((H, W), window.strides, window.extent):
+        total = max((-(-size // stride) - 1) * stride + extent - size, 0)
+        both.append((total // 2, total - total // 2))
+    return tuple(both)
+
+
+class ZeroPadding2D(Layer):
+    """A border of zeros.  x (H, C, W, N) -> (top + H + bottom, C, left + W + right, N).
+
+    padding: a number, (rows, columns), or ((top, bottom), (left, right)).
+    """
+
+    def __init__(self, padding=1, **layer):
+        super().__init__(**layer)
+        if isinstance(padding, (tuple, list)) and len(padding) == 2 and isinstance(padding[0], (tuple, list)):
+            self.padding = tuple(pair("ZeroPadding2D", "padding", side, least=0) for side in padding)
+            self.sides = self.padding
+        else:
+            self.padding = rows, columns = pair("ZeroPadding2D", "padding", padding, least=0)
+            self.sides = ((rows, rows), (columns, columns))
+
+    def build(self, in_shape, params):
+        self.need_map(in_shape)
+        C, H, W = in_shape
+        (top, bottom), (left, right) = self.sides
+        return (C, top + H + bottom, left + W + right)
+
+    def forward(self, x, *, train):
+        return self.ops.pad(x, self.sides), x.shape
+
+    def backward(self, dy, shape):
+        H, _, W, _ = shape
+        (top, _), (left, _) = self.sides
+        return self.ops.xp.ascontiguousarray(dy[top : top + H, :, left : left + W])

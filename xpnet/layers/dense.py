@@ -1,0 +1,56 @@
+"""Every output is a weighted sum of every input."""
+
+from __future__ import annotations
+
+from .. import activations, initializers
+from .base import Layer, positive
+
+
+class Dense(Layer):
+    """Affine map and activation.  x (N, I) -> y (N, O) = f(x W' + b).
+
+    W (O, I) and b (O,), as in torch.nn.Linear.  units: O.
+    """
+
+    def __init__(
+        self,
+        units,
+        activation=None,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        **layer,
+    ):
+        super().__init__(**layer)
+        self.units = positive("Dense", "units", units)
+        self.activation, self.use_bias = activations.get(activation), use_bias
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+
+    def build(self, in_shape, params):
+        if len(in_shape) != 1:
+            self.fail(f"works on vectors. Received: a map {in_shape}. Expected: (D,); put a Flatten() before it")
+        params.reserve(self, "weight", (self.units, in_shape[0]), self.kernel_initializer)
+        if self.use_bias:
+            params.reserve(self, "bias", (self.units,), self.bias_initializer)
+        return (self.units,)
+
+    def forward(self, x, *, train):
+        z = self.ops.empty((len(x), self.units), x.dtype)
+        self.ops.xp.matmul(x, self.weight.T, out=z)
+        if self.use_bias:
+            z += self.bias
+        y, kept = self.activation(self.ops, z)
+        return y, (x, kept)
+
+    def backward(self, dy, cache):
+        x, kept = cache
+        dz = self.activation.backward(self.ops, dy, kept)
+        self.ops.xp.matmul(dz.T, x, out=self.dweight)  # dL/dW = dz' x
+        if self.use_bias:
+            self.ops.feature_sum(dz, out=self.dbias)  # dL/db = sum of dz over the batch
+        if not self.needs_dx:
+            return None
+        dx = self.ops.like(x)
+        self.ops.xp.matmul(dz, self.weight, out=dx)  # dL/dx = dz W
+        return dx

@@ -1,0 +1,44 @@
+"""Silence random units in training, so that no unit can rely on one other."""
+
+from __future__ import annotations
+
+from .base import Layer
+
+
+class Dropout(Layer):
+    """Each element is zeroed with probability rate in training.  x of any shape -> y of the same.
+
+    scaling "train": the survivors are scaled by 1 / (1 - rate), and inference is the identity (inverted dropout).
+    scaling "inference": training only masks, and inference multiplies by 1 - rate, as Srivastava et al., 2014, write it.
+
+    The mask compares 16 random bits an element with the rate: an integer comparison, alike on every device.  It stays
+    the same until the optimizer takes a step.
+    """
+
+    def __init__(self, rate, scaling="train", **layer):
+        super().__init__(**layer)
+        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
+            raise ValueError(f"Dropout: rate must be at least 0 and below 1. Received: {rate!r}")
+        if scaling not in ("train", "inference"):
+            raise ValueError(f"Dropout: scaling must be 'train' or 'inference'. Received: {scaling!r}")
+        self.rate, self.scaling = rate, scaling
+
+    def build(self, in_shape, params):
+        self.stream = params.stream()
+        return in_shape
+
+    def forward(self, x, *, train):
+        if self.rate == 0 or not (train or self.scaling == "inference"):
+            return x, None
+        if not train:
+            return x * (1 - self.rate), 1 - self.rate
+        threshold = min(round(self.rate * 65536), 65535)
+        mask = (self.stream.bits(self.ops, x.shape) >= threshold).astype(x.dtype)
+        if self.scaling == "train":
+            mask *= 1 / (1 - self.rate)
+        return x * mask, mask
+
+    def backward(self, dy, mask):
+        if mask is not None:
+            dy *= mask
+        return dy

@@ -1,0 +1,145 @@
+"""Bring activations to zero mean and unit variance, then let the network choose its own scale and shift."""
+
+from __future__ import annotations
+
+from .base import Layer
+
+
+def _check(kind: str, epsilon, momentum=0.0) -> None:
+    if not epsilon > 0:
+        raise ValueError(f"{kind}: epsilon must be positive. Received: {epsilon!r}")
+    if not 0 <= momentum <= 1:
+        raise ValueError(f"{kind}: momentum must lie between 0 and 1. Received: {momentum!r}")
+
+
+class BatchNormalization(Layer):
+    """Each feature or channel over the batch (and the map).  x (N, D) or (H, C, W, N) -> y of the same shape.
+
+        y = gamma (x - mean) / sqrt(var + epsilon) + beta              Ioffe & Szegedy, 2015, algorithm 1
+
+    In training mean and var are the whole batch's, also when the batch is split over replicas; otherwise they are the
+    running ones:  running = momentum running + (1 - momentum) batch,  Keras's momentum (PyTorch's is 1 - momentum) with
+    the unbiased variance, as in PyTorch.  trainable=False freezes the running statistics too.
+
+    weight (gamma), bias (beta), running_mean, running_var: (D,) or (C,), as in torch.nn.BatchNorm2d.
+    """
+
+    def __init__(self, momentum=0.99, epsilon=1e-3, **layer):
+        super().__init__(**layer)
+        _check("BatchNormalization", epsilon, momentum)
+        self.momentum, self.epsilon = momentum, epsilon
+
+    def build(self, in_shape, params):
+        features = in_shape[:1]
+        self.spread = (slice(None),) + (None,) * (len(in_shape) - 1)  # (C,) -> (C, 1, 1), to meet (H, C, W, N)
+        self.least = 2 if len(in_shape) == 1 or in_shape[1:] == (1, 1) else 1  # samples, so that there is a variance
+        params.reserve(self, "weight", features, lambda rng, shape: 1.0)
+        params.reserve(self, "bias", features, lambda rng, shape: 0.0)
+        params.reserve_state(self, "running_mean", features, 0.0)
+        params.reserve_state(self, "running_var", features, 1.0)
+        params.reserve_state(self, "num_batches_tracked", (), 0.0, integer=True)
+        return in_shape
+
+    def forward(self, x, *, train):
+        xp, ops, spread = self.ops.xp, self.ops, self.spread
+        if not (train and self.trainable):
+            scale = self.weight / xp.sqrt(self.running_var + self.epsilon)
+            y = x * scale[spread]
+            y += (self.bias - self.running_mean * scale)[spread]
+            return y, (None, x, scale, 1)
+        n = x.size // x.shape[0 if x.ndim == 2 else 3] // len(self.weight)  # elements of one sample's channel
+        n *= ops.batch_size(x.shape[0 if x.ndim == 2 else 3])
+        if n < 2:
+            self.fail(
+                "cannot normalise a batch of one sample: it has no variance. Received: a batch of 1. Expected: at "
+                "least 2; use a larger batch_size, one that leaves no single sample over, or LayerNormalization"
+            )
+        mean = ops.batch_sum(ops.feature_sum(x)) / n
+        xhat = ops.like(x)
+        xp.subtract(x, mean[spread], out=xhat)
+        var = ops.batch_sum(ops.feature_sum(xhat * xhat)) / n
+        slope = 1 / xp.sqrt(var + self.epsilon)
+        xhat *= slope[spread]
+        if ops.leads:
+            m = self.momentum
+            self.next_running_mean[...] = m * self.running_mean + (1 - m) * mean
+            self.next_running_var[...] = m * self.running_var + (1 - m) * var * (n / (n - 1))
+            self.next_num_batches_tracked[...] = self.num_batches_tracked + 1
+        y = xhat * self.weight[spread]
+        y += self.bias[spread]
+        return y, (xhat, None, slope, n)
+
+    def backward(self, dy, cache):
+        """dx = gamma slope (dy - mean(dy) - xhat mean(dy xhat)), the means over the whole batch."""
+        xhat, x, slope, n = cache
+        ops, spread = self.ops, self.spread
+        if xhat is None:  # the running statistics are constants
+            xhat = (x - self.running_mean[spread]) / ops.xp.sqrt(self.running_var + self.epsilon)[spread]
+            ops.feature_sum(dy * xhat, out=self.dweight)
+            ops.feature_sum(dy, out=self.dbias)
+            dy *= slope[spread]
+            return dy
+        ops.feature_sum(dy * xhat, out=self.dweight)
+        ops.feature_sum(dy, out=self.dbias)
+        total = ops.batch_sum(ops.xp.stack([self.dweight, self.dbias])) / n
+        if not self.needs_dx:
+            return None
+        xhat *= total[0][spread]
+        dy -= xhat
+        dy -= total[1][spread]
+        dy *= (self.weight * slope)[spread]
+        return dy
+
+
+class LayerNormalization(Layer):
+    """Each sample over its own features.  x (N, D) or (H, C, W, N) -> y of the same shape.
+
+        y = gamma (x - mean) / sqrt(var + epsilon) + beta              Ba, Kiros & Hinton, 2016, eq. 3
+
+    axis None: over all features of a sample; weight and bias are (D,) or (C, H, W), as in torch.nn.LayerNorm(x.shape[1:]).
+    axis "channels": over the channels at each pixel, as Keras does with channels_last; weight and bias are (C,).
+    """
+
+    def __init__(self, epsilon=1e-3, axis=None, **layer):
+        super().__init__(**layer)
+        _check("LayerNormalization", epsilon)
+        if axis not in (None, "channels"):
+            raise ValueError(f"LayerNormalization: axis must be None or 'channels'. Received: {axis!r}")
+        self.epsilon, self.axis = epsilon, axis
+
+    def build(self, in_shape, params):
+        vector = len(in_shape) == 1
+        if vector or self.axis == "channels":
+            shape, order = in_shape[:1], None
+            self.axes, self.over = 1, 0 if vector else (0, 2, 3)  # what is normalised; what shares a weight
+            self.spread = slice(None) if vector else (slice(None), None, None)
+        else:
+            shape, order = in_shape, (1, 0, 2)  # (C, H, W), held as (H, C, W)
+            self.axes, self.over, self.spread = (0, 1, 2), 3, (..., None)
+        params.reserve(self, "weight", shape, lambda rng, shape: 1.0, order)
+        params.reserve(self, "bias", shape, lambda rng, shape: 0.0, order)
+        return in_shape
+
+    def forward(self, x, *, train):
+        xhat = x - x.mean(axis=self.axes, keepdims=True)
+        var = (xhat * xhat).mean(axis=self.axes, keepdims=True)
+        slope = 1 / self.ops.xp.sqrt(var + self.epsilon)
+        xhat *= slope
+        y = xhat * self.weight[self.spread]
+        y += self.bias[self.spread]
+        return y, (xhat, slope)
+
+    def backward(self, dy, cache):
+        """dx = slope (g - mean(g) - xhat mean(g xhat)) with g = gamma dy, the means over each sample's features."""
+        xhat, slope = cache
+        (dy * xhat).sum(axis=self.over, out=self.dweight)
+        dy.sum(axis=self.over, out=self.dbias)
+        if not self.needs_dx:
+            return None
+        dy *= self.weight[self.spread]
+        inner = (dy * xhat).mean(axis=self.axes, keepdims=True)
+        dy -= dy.mean(axis=self.axes, keepdims=True)
+        xhat *= inner
+        dy -= xhat
+        dy *= slope
+        return dy

@@ -1,0 +1,1 @@
+"""Everything that knows a device: the operations, their measured overrides, memory and threads."""

@@ -1,0 +1,259 @@
+"""Every operation once, plainly, over an array module: what the overrides must agree with.
+
+Feature maps are (H, C, W, N), C-contiguous: image row, channel, image column, sample.  Vectors are (N, D).
+Throughout: N batch, C channels, H W height and width, F filters, KH KW kernel, OH OW output size, I O features in
+and out, G groups.  Convolution weights are (KW, F, KH, C/G): see `Conv2D`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .geometry import Window
+
+
+class Ops:
+    """All operations over the array module xp.  Stateless: safe to share between layers and threads."""
+
+    name = "reference"
+    precisions = ("float32", "float64")
+    in_host_memory = False  # True where arrays are NumPy's and reading one costs nothing
+
+    def __init__(self, xp: Any = np, device: str = "cpu"):
+        self.xp, self.device = xp, device
+
+    # -- arrays: where host and device meet ------------------------------------------------------------------------
+
+    def asarray(self, a, dtype=None):
+        """a, an array of the host or of this device, as an array of this device."""
+        return self.xp.asarray(a, dtype=dtype)
+
+    def to_host(self, a) -> np.ndarray:
+        """a as a NumPy array; waits for the device."""
+        return a.get() if hasattr(a, "get") else np.asarray(a)
+
+    def owns(self, a) -> bool:
+        """Whether a lies in this device's memory already."""
+        return isinstance(a, self.xp.ndarray)
+
+    def empty(self, shape, dtype):
+        """Uninitialised memory for a temporary."""
+        return self.xp.empty(shape, dtype)
+
+    def like(self, a):
+        """Uninitialised memory of a's shape, type and axis order."""
+        return self.xp.empty_like(a)
+
+    def flat(self, count: int, dtype):
+        """A flat buffer of zeros for parameters, gradients or optimizer state, aligned to 64 bytes."""
+        return self.xp.zeros(count, dtype)
+
+    def pack(self, x, dtype):
+        """x (N, C, H, W) -> feature map (H, C, W, N) of dtype, always a new array."""
+        N, C, H, W = x.shape
+        out = self.empty((H, C, W, N), dtype)
+        out[...] = x.transpose(2, 1, 3, 0)
+        return out
+
+    def unpack(self, x):
+        """feature map (H, C, W, N) -> (N, C, H, W), a new array."""
+        return self.xp.ascontiguousarray(x.transpose(3, 1, 0, 2))
+
+    # -- convolution -----------------------------------------------------------------------------------------------
+
+    def pad(self, x, padding, value=0.0):
+        """x (H, C, W, N) with ((top, bottom), (left, right)) rows and columns of value around it; x itself if none."""
+        (top, bottom), (left, right) = padding
+        if not (top or bottom or left or right):
+            return x
+        H, C, W, N = x.shape
+        out = self.empty((top + H + bottom, C, left + W + right, N), x.dtype)
+        out[:top], out[top + H :] = value, value
+        out[top : top + H, :, :left], out[top : top + H, :, left + W :] = value, value
+        out[top : top + H, :, left : left + W] = x
+        return out
+
+    def im2col(self, x, window: Window, groups: int = 1):
+        """Patches as columns: x (H, C, W, N), padded -> (OH, G, KW*KH*C/G, OW*N).
+
+        For each output row one matrix a group, whose rows are the kernel's elements in the order of the weight
+        (kw, kh, c) and whose columns are the row's output positions of every sample.
+        """
+        H, C, W, N = x.shape
+        (KH, KW), (OH, OW) = window.kernel, window.unpadded.out_size(H, W)
+        cols = self.empty((OH, groups, KW, KH, C // groups, OW, N), x.dtype)
+        for j in range(KW):
+            for i in range(KH):
+                patch = x[window.rows(i, OH), :, window.columns(j, OW)]
+                cols[:, :, j, i] = patch.reshape(OH, groups, C // groups, OW, N)
+        return cols.reshape(OH, groups, -1, OW * N)
+
+    def col2im(self, cols, out, window: Window):
+        """The adjoint of im2col: every column added to the patch of out (H, C, W, N) that it came from."""
+        H, C, W, N = out.shape
+        (KH, KW), (OH, OW) = window.kernel, window.unpadded.out_size(H, W)
+        cols = cols.reshape(OH, -1, KW, KH, C // cols.shape[1], OW, N)
+        for j in range(KW):
+            for i in range(KH):
+                out[window.rows(i, OH), :, window.columns(j, OW)] += cols[:, :, j, i].reshape(OH, C, OW, N)
+        return out
+
+    def conv2d(self, x, w, window: Window, groups: int = 1, finish=None):
+        """Cross-correlation of x (H, C, W, N), padded, with w (KW, F, KH, C/G) -> y (OH, F, OW, N).
+
+        finish(rows), if given, is called once for every block of finished output rows, a view (rows, F, OW, N) of y,
+        while it lies in the cache: the place for bias and activation.
+        """
+        F, (OH, OW) = w.shape[1], window.unpadded.out_size(x.shape[0], x.shape[2])
+        y = self.xp.matmul(self.weight_matrix(w, groups), self.im2col(x, window, groups)).reshape(OH, F, OW, -1)
+        if finish is not None:
+            finish(y)
+        return y
+
+    def conv2d_weight_grad(self, x, dz, dw, window: Window, groups: int = 1):
+        """dL/dw into dw (KW, F, KH, C/G), from x as conv2d had it and dz (OH, F, OW, N)."""
+        OH, F, OW, N = dz.shape
+        KW, _, KH, C = dw.shape
+        cols = self.im2col(x, window, groups)
+        d = self.xp.matmul(dz.reshape(OH, groups, F // groups, OW * N), cols.swapaxes(2, 3)).sum(axis=0)
+        dw[...] = d.reshape(groups, F // groups, KW, KH, C).transpose(2, 0, 1, 3, 4).reshape(dw.shape)
+
+    def conv2d_input_grad(self, dz, w, shape, window: Window, groups: int = 1):
+        """dL/dx for the map of shape (H, C, W, N) before its padding by window.padding."""
+        OH, F, OW, N = dz.shape
+        (top, bottom), (left, right) = window.padding
+        H, C, W, N = shape
+        dz = dz.reshape(OH, groups, F // groups, OW * N)
+        cols = self.xp.matmul(self.weight_matrix(w, groups).swapaxes(1, 2), dz)
+        dx = self.xp.zeros((top + H + bottom, C, left + W + right, N), dz.dtype)
+        self.col2im(cols, dx, window)
+        return self.xp.ascontiguousarray(dx[top : top + H, :, left : left + W])
+
+    def weight_matrix(self, w, groups: int = 1):
+        """w (KW, F, KH, C/G) -> (G, F/G, KW*KH*C/G): a row a filter, in the order of im2col."""
+        KW, F, KH, C = w.shape
+        return w.reshape(KW, groups, F // groups, KH, C).transpose(1, 2, 0, 3, 4).reshape(groups, F // groups, -1)
+
+    # -- pooling ---------------------------------------------------------------------------------------------------
+
+    def _windows(self, x, window: Window):
+        """The KH*KW strided views of x, padded, that lie under each kernel element in turn, row-major."""
+        OH, OW = window.unpadded.out_size(x.shape[0], x.shape[2])
+        KH, KW = window.kernel
+        return [x[window.rows(i, OH), :, window.columns(j, OW)] for i in range(KH) for j in range(KW)]
+
+    def max_pool(self, x, window: Window):
+        """Largest element under each window: x (H, C, W, N), padded -> (OH, C, OW, N)."""
+        first, *rest = self._windows(x, window)
+        y = first.copy()
+        for view in rest:
+            self.xp.maximum(y, view, out=y)
+        return y
+
+    def max_pool_backward(self, dy, x, y, window: Window):
+        """dy sent to the first largest element of its window, row-major, as PyTorch does; -> like x, padded."""
+        dx = self.xp.zeros_like(x)
+        free = self.xp.ones(y.shape, bool)
+        for view, dview in zip(self._windows(x, window), self._windows(dx, window)):
+            hit = (view == y) & free
+            free &= ~hit
+            dview += dy * hit
+        return dx
+
+    def sum_pool(self, x, window: Window):
+        """Sum under each window: x (H, C, W, N), padded -> (OH, C, OW, N)."""
+        first, *rest = self._windows(x, window)
+        y = first.copy()
+        for view in rest:
+            y += view
+        return y
+
+    def sum_pool_backward(self, dy, shape, window: Window):
+        """The adjoint of sum_pool: each dy added to every element of its window, in zeros of shape (H, C, W, N)."""
+        dx = self.xp.zeros(shape, dy.dtype)
+        for dview in self._windows(dx, window):
+            dview += dy
+        return dx
+
+    # -- sums, masks, functions ------------------------------------------------------------------------------------
+
+    def feature_sum(self, a, out=None):
+        """The sum of a (N, D) over the batch, or of a (H, C, W, N) over all but the channels: (D,) or (C,)."""
+        return a.sum(axis=0 if a.ndim == 2 else (0, 2, 3), out=out)
+
+    def batch_sum(self, a):
+        """a, summed over all replicas of a training step: here there is one, and a is the sum already."""
+        return a
+
+    def batch_size(self, n: int) -> int:
+        """Samples in the whole batch, of which this replica holds n."""
+        return n
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the replica that records running statistics."""
+        return True
+
+    def random_bits(self, key: int, layer: int, step: int, shape):
+        """uint16 array of shape, from Philox4x64-10 at counter (., 0, layer, step): the bits of the whole batch.
+
+        shape is (N, D) or (H, C, W, N); element e takes bits 16 (e mod 4).. of the stream's word e // 4.
+        Salmon et al., 2011, "Parallel random numbers: as easy as 1, 2, 3".
+        """
+        return self.asarray(philox_bits(key, layer, step, 0, int(np.prod(shape))).reshape(shape))
+
+    def erf(self, x):
+        """The error function, by W. J. Cody's way of a fitted series: Numerical Recipes, 3rd ed., 6.2.2.
+
+        Relative error below 1.2e-16 in float64; float32 input is computed in float32.
+        """
+        xp = self.xp
+        z = xp.abs(x)
+        t = 2.0 / (2.0 + z)
+        ty, d, dd = 4.0 * t - 2.0, xp.zeros_like(z), xp.zeros_like(z)
+        for c in _ERFC[:0:-1]:
+            d, dd = ty * d - dd + c, d
+        erfc = t * xp.exp(-z * z + 0.5 * (_ERFC[0] + ty * d) - dd)
+        return xp.where(x >= 0, 1.0 - erfc, erfc - 1.0)
+
+    # -- the optimizer's side --------------------------------------------------------------------------------------
+
+    def guarded(self, ok, arrays, change):
+        """Run change(), which writes arrays in place, so that it takes effect only where ok (a 0-d bool) holds.
+
+        Nothing is read back from the device: the old values are put back where ok is false.
+        """
+        old = [a.copy() for a in arrays]
+        change()
+        for a, before in zip(arrays, old):
+            a[...] = self.xp.where(ok, a, before)
+
+    def blocks(self, start: int, stop: int) -> list[slice]:
+        """[start, stop) of a flat buffer in pieces that an element-wise update walks one after another."""
+        return [slice(start, stop)] if stop > start else []
+
+    def squared_norm(self, g):
+        """Sum of the squares of a flat array, a 0-d array (or a float in host memory)."""
+        return self.xp.dot(g, g)
+
+
+def philox_bits(key: int, layer: int, step: int, start: int, count: int) -> np.ndarray:
+    """uint16 elements start .. start+count of the stream (key, layer, step), on the host.
+
+    A block of four 64-bit words is 16 elements, so a part of a stream is generated by moving the counter, which
+    NumPy's generator increments before each block.
+    """
+    block, skip = divmod(start, 16)
+    words = np.random.Philox(key=key, counter=[block, 0, layer, step]).random_raw((skip + count + 3) // 4)
+    return np.atleast_1d(words).astype("<u8", copy=False).view(np.uint16)[skip : skip + count]
+
+
+_ERFC = (
+    -1.3026537197817094, 6.4196979235649026e-1, 1.9476473204185836e-2, -9.561514786808631e-3,
+    -9.46595344482036e-4, 3.66839497852761e-4, 4.2523324806907e-5, -2.0278578112534e-5, -1.624290004647e-6,
+    1.303655835580e-6, 1.5626441722e-8, -8.5238095915e-8, 6.529054439e-9, 5.059343495e-9, -9.91364156e-10,
+    -2.27365122e-10, 9.6467911e-11, 2.394038e-12, -6.886027e-12, 8.94487e-13, 3.13092e-13, -1.12708e-13, 3.81e-16,
+    7.106e-15, -1.523e-15, -9.4e-17, 1.21e-16, -2.8e-17,
+)  # fmt: skip

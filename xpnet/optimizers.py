@@ -1,0 +1,208 @@
+"""How a gradient becomes a step.  `update` is the textbook's formula on flat pieces of all parameters at once.
+
+p values, g gradient, lr learning rate, t the step's number from 1; the other arrays are the optimizer's state, zero
+(or as `initial` says) before the first step.  The update runs over pieces that fit the cache, so its temporaries cost
+no memory traffic.  Gaps between parameters hold g = 0 and stay as they are: 0 / 0 counts as an update of 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from .config import Configurable
+from .errors import unknown
+
+
+class Optimizer(Configurable):
+    """Base.
+
+    learning_rate: a number, or a schedule called with the number of steps taken.  weight_decay: also subtract
+    lr weight_decay p at each step (decoupled, as in Keras; Loshchilov & Hutter, 2019).  Of the gradient: clipnorm limits
+    each parameter's norm, global_clipnorm the norm of all together, clipvalue each element.
+    """
+
+    state: tuple[str, ...] = ()  # names of the flat arrays that update is given
+    iterations = 0  # steps taken
+
+    def __init__(
+        self, learning_rate=0.01, weight_decay=None, clipnorm=None, clipvalue=None, global_clipnorm=None
+    ):
+        if not callable(learning_rate) and not learning_rate >= 0:
+            raise ValueError(f"learning_rate must be a schedule or at least 0. Received: {learning_rate!r}")
+        for name, value in (("clipnorm", clipnorm), ("clipvalue", clipvalue), ("global_clipnorm", global_clipnorm)):
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive. Received: {value!r}")
+        if weight_decay is not None and not weight_decay >= 0:
+            raise ValueError(f"weight_decay must not be negative. Received: {weight_decay!r}")
+        if clipnorm is not None and global_clipnorm is not None:
+            raise ValueError("clipnorm and global_clipnorm exclude each other. Received: both")
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
+
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        rate: float | Callable = self.learning_rate
+        return float(rate(self.iterations) if callable(rate) else rate)
+
+    def initial(self, name: str) -> float:
+        """What a state array holds before the first step."""
+        return 0.0
+
+    def update(self, xp, p, g, state: list[Any], lr: float, t: int) -> None:
+        """One step on flat arrays, in place."""
+        raise NotImplementedError(f"{type(self).__name__} has no update")
+
+
+def _ratio(xp, a, b, epsilon: float):
+    """a / (b + epsilon), and 0 for 0 / 0."""
+    return a / (b + epsilon) if epsilon else a / xp.where(b == 0, b.dtype.type(1), b)
+
+
+def _fraction(kind: str, **values) -> None:
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{kind}: {name} must be at least 0 and below 1. Received: {value!r}")
+
+
+def _epsilon(kind: str, epsilon) -> None:
+    if not epsilon >= 0:
+        raise ValueError(f"{kind}: epsilon must not be negative. Received: {epsilon!r}")
+
+
+class SGD(Optimizer):
+    """p -= lr g; with momentum, v = momentum v + g and p -= lr v; Nesterov: p -= lr (g + momentum v).
+
+    As in PyTorch; Keras keeps -lr v, which is the same at a constant rate.  Sutskever et al., 2013, eq. 1 to 4.
+    """
+
+    def __init__(self, learning_rate=0.01, momentum=0.0, nesterov=False, **common):
+        super().__init__(learning_rate, **common)
+        _fraction("SGD", momentum=momentum)
+        if nesterov and not momentum:
+            raise ValueError("SGD: nesterov needs a momentum. Received: momentum=0.0")
+        self.momentum, self.nesterov = momentum, nesterov
+        self.state = ("velocity",) if momentum else ()
+
+    def update(self, xp, p, g, state, lr, t):
+        if state:
+            (v,) = state
+            v *= self.momentum
+            v += g
+            g = g + self.momentum * v if self.nesterov else v
+        p -= lr * g
+
+
+class Adagrad(Optimizer):
+    """h += g^2;  p -= lr g / (sqrt(h) + epsilon).  Duchi et al., 2011.
+
+    initial_accumulator_value: h before the first step; it and epsilon may be 0.
+    """
+
+    state = ("accumulator",)
+
+    def __init__(self, learning_rate=0.001, initial_accumulator_value=0.1, epsilon=1e-7, **common):
+        super().__init__(learning_rate, **common)
+        _epsilon("Adagrad", epsilon)
+        if not initial_accumulator_value >= 0:
+            raise ValueError(
+                f"Adagrad: initial_accumulator_value must not be negative. Received: {initial_accumulator_value!r}"
+            )
+        self.initial_accumulator_value, self.epsilon = initial_accumulator_value, epsilon
+
+    def initial(self, name):
+        return self.initial_accumulator_value
+
+    def update(self, xp, p, g, state, lr, t):
+        (h,) = state
+        h += g * g
+        p -= lr * _ratio(xp, g, xp.sqrt(h), self.epsilon)
+
+
+class RMSprop(Optimizer):
+    """v = rho v + (1 - rho) g^2;  p -= lr g / (sqrt(v) + epsilon).  Tieleman & Hinton, 2012, lecture 6.5.
+
+    centered: v minus the square of g's own running mean.  momentum: as in SGD, of the scaled gradient.
+    """
+
+    def __init__(self, learning_rate=0.001, rho=0.9, momentum=0.0, epsilon=1e-7, centered=False, **common):
+        super().__init__(learning_rate, **common)
+        _fraction("RMSprop", rho=rho, momentum=momentum)
+        _epsilon("RMSprop", epsilon)
+        self.rho, self.momentum, self.epsilon, self.centered = rho, momentum, epsilon, centered
+        self.state = ("square",) + ("mean",) * bool(centered) + ("velocity",) * bool(momentum)
+
+    def update(self, xp, p, g, state, lr, t):
+        v, *rest = state
+        v *= self.rho
+        v += (1 - self.rho) * (g * g)
+        spread = v
+        if self.centered:
+            mean, *rest = rest
+            mean *= self.rho
+            mean += (1 - self.rho) * g
+            spread = xp.maximum(v - mean * mean, 0)
+        step = _ratio(xp, g, xp.sqrt(spread), self.epsilon)
+        if self.momentum:
+            (velocity,) = rest
+            velocity *= self.momentum
+            velocity += step
+            step = velocity
+        p -= lr * step
+
+
+class Adam(Optimizer):
+    """m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  p -= lr m' / (sqrt(v') + epsilon).
+
+    m' = m / (1 - b1^t) and v' = v / (1 - b2^t) undo the start from zero.  Kingma & Ba, 2015, algorithm 1, which is
+    PyTorch's form; Keras takes the variant at the end of its section 2, where epsilon is not divided by sqrt(1 - b2^t).
+    """
+
+    state = ("m", "v")
+
+    def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7, **common):
+        super().__init__(learning_rate, **common)
+        _fraction(type(self).__name__, beta_1=beta_1, beta_2=beta_2)
+        _epsilon(type(self).__name__, epsilon)
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+
+    def update(self, xp, p, g, state, lr, t):
+        m, v = state
+        m *= self.beta_1
+        m += (1 - self.beta_1) * g
+        v *= self.beta_2
+        v += (1 - self.beta_2) * (g * g)
+        spread = xp.sqrt(v)
+        spread *= 1 / math.sqrt(1 - self.beta_2**t)
+        p -= _ratio(xp, (lr / (1 - self.beta_1**t)) * m, spread, self.epsilon)
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay, 0.004 by default, as in Keras.  Loshchilov & Hutter, 2019, algorithm 2."""
+
+    def __init__(
+        self, learning_rate=0.001, weight_decay=0.004, beta_1=0.9, beta_2=0.999, epsilon=1e-7, **common
+    ):
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay=weight_decay, **common)
+
+
+TABLE: dict[str, type[Optimizer]] = {
+    "sgd": SGD,
+    "adagrad": Adagrad,
+    "rmsprop": RMSprop,
+    "adam": Adam,
+    "adamw": AdamW,
+}
+
+
+def get(optimizer: str | Optimizer) -> Optimizer:
+    """An optimizer by name with its defaults ("momentum" is SGD with momentum 0.9), or the one given."""
+    if isinstance(optimizer, Optimizer):
+        return optimizer
+    name = str(optimizer).lower()
+    if name == "momentum":
+        return SGD(momentum=0.9)
+    if not isinstance(optimizer, str) or name not in TABLE:
+        raise unknown("optimizer", optimizer, [*TABLE, "momentum"])
+    return TABLE[name]()

@@ -1,0 +1,1 @@
+"""Training: one step, the loop over steps, and what listens to it."""
