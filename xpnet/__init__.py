@@ -5,36 +5,76 @@
     model = Sequential([layers.Conv2D(32, 3, activation="relu"), layers.Flatten(), layers.Dense(10)])
     model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit(x, y, epochs=5)
+
+Modules and names are loaded when they are first used, so that importing the package costs next to nothing.
 """
 
-from . import (
-    activations,
-    callbacks,
-    datasets,
-    initializers,
-    layers,
-    losses,
-    metrics,
-    models,
-    optimizers,
-    schedules,
-    utils,
-)
-from .errors import (
-    DeviceFallbackWarning,
-    GradientError,
-    ModelFileError,
-    NonFiniteError,
-    NotBuiltError,
-    NotCompiledError,
-    ShapeError,
-)
-from .model import Sequential
-from .models import load_model
-from .ops.threads import set_num_threads
-from .testing import check_gradients, numerical_gradient
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from . import (
+        activations,
+        callbacks,
+        datasets,
+        initializers,
+        layers,
+        losses,
+        metrics,
+        models,
+        optimizers,
+        schedules,
+        utils,
+        viz,
+    )
+    from .errors import (
+        DeviceFallbackWarning,
+        GradientError,
+        ModelFileError,
+        NonFiniteError,
+        NotBuiltError,
+        NotCompiledError,
+        ShapeError,
+    )
+    from .model import Sequential, load_model
+    from .ops.threads import set_num_threads
+    from .testing import check_gradients, numerical_gradient
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "DeviceFallbackWarning": "errors",
+    "GradientError": "errors",
+    "ModelFileError": "errors",
+    "NonFiniteError": "errors",
+    "NotBuiltError": "errors",
+    "NotCompiledError": "errors",
+    "ShapeError": "errors",
+    "Sequential": "model",
+    "load_model": "model",
+    "set_num_threads": "ops.threads",
+    "check_gradients": "testing",
+    "numerical_gradient": "testing",
+}
+_MODULES = (
+    "activations", "callbacks", "datasets", "initializers", "layers", "losses", "metrics", "models", "optimizers",
+    "schedules", "utils", "viz",
+)  # fmt: skip
+
+
+def __getattr__(name: str):
+    if name in _MODULES:
+        return importlib.import_module(f"xpnet.{name}")
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"xpnet.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'xpnet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 
 __all__ = [
     "DeviceFallbackWarning",
@@ -61,4 +101,5 @@ __all__ = [
     "schedules",
     "set_num_threads",
     "utils",
+    "viz",
 ]

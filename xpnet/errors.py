@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -44,6 +43,8 @@ class DeviceFallbackWarning(UserWarning):
 
 def unknown(kind: str, name: object, options: Iterable[str]) -> ValueError:
     """The error for a name that stands in no table, with the closest ones it may have meant."""
+    import difflib
+
     options = sorted(options)
     close = difflib.get_close_matches(str(name).lower(), options, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""

@@ -678,6 +678,17 @@ class Sequential:
 
 
 
+def load_model(path, device: Any = "auto", custom_objects: dict[str, type] | None = None) -> Sequential:
+    """The model that `Sequential.save` wrote, compiled as it was.
+
+    device: as in Sequential.  custom_objects: your own classes by name, where the model has any.
+    Raises FileNotFoundError, or ModelFileError where the file is corrupt or not xpnet's.  Nothing is unpickled.
+    """
+    from .interop.files import read_model
+
+    return read_model(path, device, custom_objects)
+
+
 def _named_metrics(chosen) -> list[tuple[str, metrics.Metric]]:
     """Metrics with the names that they go by in logs: the word that was given, or their own."""
     listed = [chosen] if isinstance(chosen, (str, metrics.Metric)) else list(chosen or [])

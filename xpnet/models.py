@@ -1,6 +1,5 @@
-"""Networks: `Sequential`, under the name that Keras gives its module."""
+"""Networks: `Sequential`, under the name that Keras gives its module, and how to get a saved one back."""
 
-from .interop.files import load_model
-from .model import Sequential
+from .model import Sequential, load_model
 
 __all__ = ["Sequential", "load_model"]

@@ -75,12 +75,8 @@ def _umask() -> int:
     return mask
 
 
-def load_model(path, device: Any = "auto", custom_objects: dict[str, type] | None = None) -> Sequential:
-    """The model that `Sequential.save` wrote.
-
-    device: as in Sequential.  custom_objects: your own classes by name, where the model has any.
-    Raises FileNotFoundError, or ModelFileError where the file is corrupt or not xpnet's.
-    """
+def read_model(path, device: Any, custom_objects: dict[str, type] | None) -> Sequential:
+    """What `load_model` does."""
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
