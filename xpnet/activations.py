@@ -1,9 +1,9 @@
 """Element-wise functions between layers, and softmax.
 
-Each is a pair.  `forward(ops, z, out)` writes f(z) to out, which may be z itself, and returns what the slope needs:
-the output where it follows from that (relu, sigmoid, tanh, softmax, elu, leaky_relu, softplus), else the input (gelu,
-silu).  `backward(ops, dy, kept)` turns dL/dy into dL/dz in place.  Axis 1 holds the features of vectors (N, D) and the
-channels of maps (H, C, W, N) alike.
+Each is a pair.  `forward(ops, z, out)` writes f(z) to out, which may be z itself, and returns what the slope
+needs: the output where it follows from that (relu, sigmoid, tanh, softmax, elu, leaky_relu, softplus), else
+the input (gelu, silu).  `backward(ops, dy, kept)` turns dL/dy into dL/dz in place.  Axis 1 holds the features
+of vectors (N, D) and the channels of maps (H, C, W, N) alike.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ class LeakyReLU(ActivationFunction):
         return out
 
     def backward(self, ops, dy, y):
-        return ops.xp.multiply(dy, ops.xp.where(y > 0, y.dtype.type(1), y.dtype.type(self.negative_slope)), out=dy)
+        return ops.xp.multiply(
+            dy, ops.xp.where(y > 0, y.dtype.type(1), y.dtype.type(self.negative_slope)), out=dy
+        )
 
 
 class ELU(ActivationFunction):

@@ -1,8 +1,8 @@
 """Objects that can be rebuilt from their constructor's arguments: how an architecture is saved as JSON.
 
-A Configurable keeps each argument of its constructor under the same name, as scikit-learn's estimators do.  Its
-description is {"class": "layers.Dense", "units": 10, ...}; nothing is pickled, and only classes that stand in
-xpnet's own families (or are handed over by `custom_objects`) are ever instantiated.
+A Configurable keeps each argument of its constructor under the same name, as scikit-learn's estimators do.
+Its description is {"class": "layers.Dense", "units": 10, ...}; nothing is pickled, and only classes that
+stand in xpnet's own families (or are handed over by `custom_objects`) are ever instantiated.
 """
 
 from __future__ import annotations

@@ -18,7 +18,9 @@ def resolve(device: str | Ops) -> tuple[Ops, str]:
     if isinstance(device, Ops):
         return device, "as given"
     name = str(device).lower()
-    if not isinstance(device, str) or not (name in ("auto", "cpu", "cuda") or name[:5] == "cuda:" and name[5:].isdigit()):
+    if not isinstance(device, str) or not (
+        name in ("auto", "cpu", "cuda") or (name[:5] == "cuda:" and name[5:].isdigit())
+    ):
         raise unknown("device", device, ("auto", "cpu", "cuda", "cuda:0"))
     if name == "cpu":
         return NumpyOps(), "as asked"
@@ -48,4 +50,6 @@ def _cuda(index: int) -> Ops:
         return CupyOps(index)
     except Exception as error:  # CuPy and the driver fail in many ways, and each means the same here
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise NoDevice(f"CuPy is installed but no GPU works ({reason}); `xpnet doctor` says what is missing") from error
+        raise NoDevice(
+            f"CuPy is installed but no GPU works ({reason}); `xpnet doctor` says what is missing"
+        ) from error

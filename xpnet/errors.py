@@ -24,7 +24,9 @@ class NonFiniteError(FloatingPointError):
     layer whose output (or gradient) was not finite, or None.
     """
 
-    def __init__(self, message: str, epoch: int | None = None, batch: int | None = None, layer: str | None = None):
+    def __init__(
+        self, message: str, epoch: int | None = None, batch: int | None = None, layer: str | None = None
+    ):
         super().__init__(message)
         self.epoch, self.batch, self.layer = epoch, batch, layer
 

@@ -135,7 +135,9 @@ class Constant(Initializer):
     def __call__(self, rng, shape):
         value = np.asarray(self.value, dtype=float)
         if value.ndim and value.shape != tuple(shape):
-            raise ValueError(f"Constant does not fit the weight. Received: {value.shape}. Expected: {tuple(shape)} or a number")
+            raise ValueError(
+                f"Constant does not fit the weight. Received: {value.shape}. Expected: {tuple(shape)} or a number"
+            )
         return np.full(shape, value)
 
 

@@ -1,7 +1,8 @@
 """What training makes small.  A loss sees outputs p (N, K), or maps (N, K, H, W), and targets y.
 
-`per_sample(ops, p, y)` gives one loss a sample (the mean over pixels, for maps) and its derivative by p.  Reduction
-"mean" divides the weighted sum by the weights' sum (the number of samples, where there are none); "sum" does not.
+`per_sample(ops, p, y)` gives one loss a sample (the mean over pixels, for maps) and its derivative by p.
+Reduction "mean" divides the weighted sum by the weights' sum (the number of samples, where there are none);
+"sum" does not.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ class Loss(Configurable):
     def check_targets(self, y: np.ndarray, out_shape: tuple[int, ...], dtype) -> np.ndarray:
         """y as this loss wants it for outputs of out_shape (without the batch), or an error that says what is wrong."""
         if y.dtype.kind not in "bifu":
-            raise ValueError(f"{self.name}: targets must be numbers. Received: dtype {y.dtype}. Expected: {dtype}")
+            raise ValueError(
+                f"{self.name}: targets must be numbers. Received: dtype {y.dtype}. Expected: {dtype}"
+            )
         if y.shape[1:] == () and out_shape == (1,):
             y = y[:, None]
         if y.shape[1:] != out_shape:
@@ -73,7 +76,9 @@ class Loss(Configurable):
             p = p[:, None]
         y = self.check_targets(np.asarray(y_true), p.shape[1:], p.dtype)
         if len(y) != len(p):
-            raise ShapeError(f"{self.name}: lengths differ. Received: {len(y)} targets and {len(p)} predictions")
+            raise ShapeError(
+                f"{self.name}: lengths differ. Received: {len(y)} targets and {len(p)} predictions"
+            )
         w = None if sample_weight is None else np.asarray(sample_weight, p.dtype)
         return float(self.value_and_grad(Ops(), p, y, w, total_weight(len(p), w))[0])
 
@@ -95,7 +100,8 @@ def _rows(a):
 
 
 class CategoricalCrossentropy(Loss):
-    """-sum over classes of t log q, t one-hot (N, K) or probabilities, q = softmax(p) where from_logits, else p.
+    """-sum over classes of t log q, t one-hot (N, K) or probabilities, q = softmax(p) where from_logits, else
+    p.
 
     label_smoothing s: t becomes (1 - s) t + s / K.  Szegedy et al., 2016, section 7.
     """
@@ -157,10 +163,15 @@ class SparseCategoricalCrossentropy(CategoricalCrossentropy):
         if y.shape[1:] == (1, *pixels):
             y = y.reshape(len(y), *pixels)
         if y.shape[1:] != pixels:
-            fix = "; for one-hot targets use loss='categorical_crossentropy'" if y.shape[1:] == out_shape else ""
+            fix = (
+                "; for one-hot targets use loss='categorical_crossentropy'"
+                if y.shape[1:] == out_shape
+                else ""
+            )
             raise ShapeError(
                 f"{self.name}: targets must be class indices. Received: y of shape {y.shape}. "
-                f"Expected: {('N', *pixels)}".replace("'", "") + fix
+                f"Expected: {('N', *pixels)}".replace("'", "")
+                + fix
             )
         if y.dtype.kind not in "bifu":
             raise ValueError(
@@ -170,7 +181,9 @@ class SparseCategoricalCrossentropy(CategoricalCrossentropy):
         if y.dtype.kind == "f":
             _check_finite(self.name, y)
             if (y != np.floor(y)).any():
-                raise ValueError(f"{self.name}: targets must be whole numbers. Received: {y[y != np.floor(y)].flat[0]}")
+                raise ValueError(
+                    f"{self.name}: targets must be whole numbers. Received: {y[y != np.floor(y)].flat[0]}"
+                )
         if y.size and not (y.min() >= 0 and y.max() < K):
             raise ValueError(
                 f"{self.name}: a class index is out of range. Received: labels from {y.min()} to {y.max()}. Expected: 0 to "
@@ -256,7 +269,8 @@ class MeanAbsoluteError(Loss):
 
 
 class Huber(Loss):
-    """d^2 / 2 where |d| = |p - y| is at most delta, delta (|d| - delta / 2) beyond; the mean over the outputs.
+    """d^2 / 2 where |d| = |p - y| is at most delta, delta (|d| - delta / 2) beyond; the mean over the
+    outputs.
 
     Huber, 1964, "Robust estimation of a location parameter".
     """

@@ -1,9 +1,9 @@
 """What people read while training goes on.
 
-A metric is a sum over samples and a function of that sum: `sums(ops, p, y, w)` yields a vector that adds up over batches
-and replicas (on the device, so nothing waits for it), and `result(total)` makes the figure of it on the host.
-p are outputs (N, K), y class indices (N,) or targets (N, K), w a weight a sample.  Called with host arrays, a metric
-gives its value at once: `Accuracy()(y_true, y_pred)`.
+A metric is a sum over samples and a function of that sum: `sums(ops, p, y, w)` yields a vector that adds up
+over batches and replicas (on the device, so nothing waits for it), and `result(total)` makes the figure of it
+on the host. p are outputs (N, K), y class indices (N,) or targets (N, K), w a weight a sample.  Called with
+host arrays, a metric gives its value at once: `Accuracy()(y_true, y_pred)`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class Metric(Configurable):
 
         p, y = np.asarray(y_pred), np.asarray(y_true)
         if len(p) != len(y):
-            raise ShapeError(f"{self.name}: lengths differ. Received: {len(y)} targets and {len(p)} predictions")
+            raise ShapeError(
+                f"{self.name}: lengths differ. Received: {len(y)} targets and {len(p)} predictions"
+            )
         p = p[:, None] if p.ndim == 1 else p
         y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 and p.shape[1] > 1 else y
         y = y[:, None] if y.ndim == 1 and p.shape[1] == 1 else y
@@ -108,8 +110,8 @@ class TopKCategoricalAccuracy(Metric):
 class _Counts(Metric):
     """Base of the metrics that follow from true positives, false positives and false negatives of each class.
 
-    average: "macro" (mean of the classes' figures), "micro" (of the counts), or None (a figure a class).  For one
-    yes-or-no output, the figure of "yes".  0 / 0 counts as 0, as in scikit-learn.
+    average: "macro" (mean of the classes' figures), "micro" (of the counts), or None (a figure a class).  For
+    one yes-or-no output, the figure of "yes".  0 / 0 counts as 0, as in scikit-learn.
     """
 
     ranks_only = True
@@ -198,7 +200,8 @@ class MeanAbsoluteError(Metric):
 
 
 class R2Score(Metric):
-    """1 - (squared error) / (squared distance from the targets' mean), the mean over the outputs; 0 for constant targets.
+    """1 - (squared error) / (squared distance from the targets' mean), the mean over the outputs; 0 for
+    constant targets.
 
     Summed as moments, in float64.
     """
@@ -213,7 +216,9 @@ class R2Score(Metric):
         error, squares, first, n = np.asarray(total, float).reshape(4, -1)
         spread = squares - _share(first * first, n)
         ok = spread > 1e-12 * np.maximum(squares, 1e-300)
-        return float(np.where(ok, 1 - np.divide(error, spread, out=np.ones_like(error), where=ok), 0.0).mean())
+        return float(
+            np.where(ok, 1 - np.divide(error, spread, out=np.ones_like(error), where=ok), 0.0).mean()
+        )
 
 
 TABLE: dict[str, type[Metric]] = {

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from . import losses, metrics, optimizers
 from . import device as devices
+from . import losses, metrics, optimizers
 from .data.arrays import Arrays, as_array, check_lengths, check_weights, check_x, class_weights
 from .errors import DeviceFallbackWarning, NotBuiltError, NotCompiledError, ShapeError, unknown
 from .layers.base import Layer, Shape
@@ -30,9 +30,10 @@ class Sequential:
     """A network of layers that run one after another.
 
     layers: a list; more come by `add`.  input_shape: (D,) for vectors, (C, H, W) for images ((H, W, C) with
-    data_format="channels_last"); without it the model takes its shapes from the first layer's input_shape, or from the
-    first data it sees.  device: "auto" (a GPU where one works), "cpu", "cuda", "cuda:1".  precision: "auto", "float32",
-    "tf32", "bfloat16", "float64".  seed: fixes initial weights, shuffles and dropout masks; None draws one.
+    data_format="channels_last"); without it the model takes its shapes from the first layer's input_shape, or
+    from the first data it sees.  device: "auto" (a GPU where one works), "cpu", "cuda", "cuda:1".  precision:
+    "auto", "float32", "tf32", "bfloat16", "float64".  seed: fixes initial weights, shuffles and dropout
+    masks; None draws one.
     """
 
     def __init__(
@@ -162,7 +163,9 @@ class Sequential:
         walk(chain.layers, "")
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         line = "-" * (sum(widths) + 4)
-        print_fn(f"{self.name}: input {self.input_shape}, {self.data_format}, {self.precision_meaning}, on {self.device}")
+        print_fn(
+            f"{self.name}: input {self.input_shape}, {self.data_format}, {self.precision_meaning}, on {self.device}"
+        )
         print_fn(line)
         for number, (a, b, c) in enumerate(rows):
             print_fn(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}")
@@ -182,15 +185,18 @@ class Sequential:
     def compile(self, optimizer="adam", loss=None, metrics=()) -> None:
         """Choose how to train.
 
-        loss: a name takes logits, unless the model ends in the softmax (or sigmoid) that belongs to it, which training
-        then folds into the loss; an object takes what its from_logits says.  metrics: names or objects.
+        loss: a name takes logits, unless the model ends in the softmax (or sigmoid) that belongs to it, which
+        training then folds into the loss; an object takes what its from_logits says.  metrics: names or
+        objects.
         """
         if loss is None:
             raise ValueError(f"compile needs a loss. Expected one of: {', '.join(sorted(losses.TABLE))}")
         loss, optimizer = losses.get(loss), optimizers.get(optimizer)
         owner = getattr(optimizer, "_model", lambda: None)()
         if owner is not None and owner is not self and owner.optimizer is optimizer:
-            raise ValueError(f"this optimizer belongs to another model. Received: {optimizer!r}. Make a new one")
+            raise ValueError(
+                f"this optimizer belongs to another model. Received: {optimizer!r}. Make a new one"
+            )
         chosen = _named_metrics(metrics)
         labels = [label for label, _ in chosen]
         if len(set(labels)) < len(labels):
@@ -219,13 +225,15 @@ class Sequential:
     ) -> History:
         """Train for epochs - initial_epoch passes over the data; the History of losses and metrics.
 
-        x: (N, ...) in the model's input shape; y: targets as the loss wants them.  batch_size: samples a step, 1 for
-        on-line training, "full" for the whole data set.  verbose: 0 quiet, 1 (or "auto") a progress bar, 2 a line an
-        epoch.  validation_split: the share of the samples that is held out, drawn at random with the classes in
-        proportion (stratify=False: without); validation_data: (x, y) or (x, y, sample_weight).  class_weight:
-        {class: weight} or "balanced".  Figures are means over samples, as weighted.
+        x: (N, ...) in the model's input shape; y: targets as the loss wants them.  batch_size: samples a
+        step, 1 for on-line training, "full" for the whole data set.  verbose: 0 quiet, 1 (or "auto") a
+        progress bar, 2 a line an epoch.  validation_split: the share of the samples that is held out, drawn
+        at random with the classes in proportion (stratify=False: without); validation_data: (x, y) or (x, y,
+        sample_weight).  class_weight: {class: weight} or "balanced".  Figures are means over samples, as
+        weighted.
 
-        Raises NonFiniteError where the loss or gradient turns NaN or infinite, with the weights of the step before.
+        Raises NonFiniteError where the loss or gradient turns NaN or infinite, with the weights of the step
+        before.
         """
         self._need_compiled()
         if y is None:
@@ -257,7 +265,9 @@ class Sequential:
         verbose = 1 if verbose == "auto" else int(verbose)
         if verbose:
             print(f"training on {self.device} ({self.device_reason}), {self.precision_meaning}", flush=True)
-        return loop.fit(self, data, validation, batch_size, epochs, initial_epoch, callbacks, verbose, bool(shuffle))
+        return loop.fit(
+            self, data, validation, batch_size, epochs, initial_epoch, callbacks, verbose, bool(shuffle)
+        )
 
     def evaluate(self, x, y, batch_size: int | None = None, sample_weight=None, return_dict: bool = False):
         """Loss and metrics in inference, means over samples: [loss, *metrics], the loss alone where there are none."""
@@ -272,8 +282,8 @@ class Sequential:
     def predict(self, x, batch_size: int | None = None, verbose: int = 0):
         """The last layer's output for every sample: (N, K), or maps in the model's data_format.
 
-        Works in blocks of batch_size samples, so memory stays bounded.  NumPy in, NumPy out; arrays of the model's
-        own GPU in, arrays of that GPU out.
+        Works in blocks of batch_size samples, so memory stays bounded.  NumPy in, NumPy out; arrays of the
+        model's own GPU in, arrays of that GPU out.
         """
         x = self._inputs(x)
         size = loop.BLOCK if batch_size is None else _whole("batch_size", batch_size, 1)
@@ -313,12 +323,22 @@ class Sequential:
         total = self.params.grads
         for other in buffers[1:]:
             total += other
-        return {name: self.params.read(total, slot) for name, slot in self._named_slots() if slot in slot.layer.slots}
+        return {
+            name: self.params.read(total, slot)
+            for name, slot in self._named_slots()
+            if slot in slot.layer.slots
+        }
 
     def train_step(self) -> TrainStep:
         """The training step for the model as it is now."""
         self._need_compiled()
-        key = (self.params, self.optimizer, self.loss, threads.num_threads(), *(c.is_trainable for c in self.all_layers()))
+        key = (
+            self.params,
+            self.optimizer,
+            self.loss,
+            threads.num_threads(),
+            *(c.is_trainable for c in self.all_layers()),
+        )
         if self._train_step is None or self._train_step[0] != key:
             self._train_step = (key, TrainStep(self))
         return self._train_step[1]
@@ -347,7 +367,9 @@ class Sequential:
             )
         dy = as_array(dy, "dy", self.ops)
         if dy.shape[1:] != self.output_shape:
-            raise ShapeError(f"dy does not fit the model's output. Received: {dy.shape}. Expected: {('N', *self.output_shape)}")
+            raise ShapeError(
+                f"dy does not fit the model's output. Received: {dy.shape}. Expected: {('N', *self.output_shape)}"
+            )
         host = isinstance(dy, np.ndarray)
         dx = chain.backward(self.enter(dy, self.ops, copy=True), caches)
         dx = self._to_user(self.leave(dx))
@@ -387,7 +409,8 @@ class Sequential:
         return out
 
     def load_state_dict(self, state, strict: bool = True) -> None:
-        """Copy the arrays (or PyTorch tensors) of a state_dict in.  Nothing is changed unless every name and shape fits.
+        """Copy the arrays (or PyTorch tensors) of a state_dict in.  Nothing is changed unless every name and
+        shape fits.
 
         strict=False takes what fits by name and leaves the rest.
         """
@@ -417,8 +440,8 @@ class Sequential:
     def save(self, path, training: bool = False) -> None:
         """Write the model to a safetensors file: weights, architecture, and how it was compiled.
 
-        training=True: the optimizer's state, step and shuffle state too, so that a run resumed at an epoch's end goes on
-        to the bit.  The file is written whole or not at all.
+        training=True: the optimizer's state, step and shuffle state too, so that a run resumed at an epoch's
+        end goes on to the bit.  The file is written whole or not at all.
         """
         from .interop.files import save_model
 
@@ -467,7 +490,9 @@ class Sequential:
 
     def _append(self, layer: Layer) -> None:
         if not isinstance(layer, Layer):
-            raise TypeError(f"a model is made of layers. Received: {layer!r}. Expected: an object of xpnet.layers")
+            raise TypeError(
+                f"a model is made of layers. Received: {layer!r}. Expected: an object of xpnet.layers"
+            )
         self.layers.append(layer)
         everything = self.all_layers()
         seen: set[int] = set()
@@ -532,7 +557,9 @@ class Sequential:
         def walk(layers, prefix):
             number = 0
             for layer in layers:
-                found.extend((f"{prefix}{number}.{slot.name}", slot) for slot in layer.slots + layer.state_slots)
+                found.extend(
+                    (f"{prefix}{number}.{slot.name}", slot) for slot in layer.slots + layer.state_slots
+                )
                 for branch, inner in layer.children().items():
                     walk(inner, f"{prefix}{number}.{branch}.")
                 number += layer.modules
@@ -550,7 +577,11 @@ class Sequential:
     def _snapshot(self) -> dict[str, Any]:
         """Everything that training changes, on the host, by name: what moving, growing and copying carry over."""
         params = self.params
-        slots = [(name, slot) for name, slot in self._named_slots() if slot in slot.layer.slots and slot in params.slots]
+        slots = [
+            (name, slot)
+            for name, slot in self._named_slots()
+            if slot in slot.layer.slots and slot in params.slots
+        ]
         return {
             "weights": self.state_dict(),
             "optimizer": {
@@ -575,7 +606,17 @@ class Sequential:
 
     def __getstate__(self):
         """For copying and pickling: the layers without their views, and the arrays by name."""
-        keep = ("data_format", "precision", "seed", "name", "layers", "loss", "metrics", "history", "_asked_shape")
+        keep = (
+            "data_format",
+            "precision",
+            "seed",
+            "name",
+            "layers",
+            "loss",
+            "metrics",
+            "history",
+            "_asked_shape",
+        )
         state = {key: getattr(self, key) for key in keep}
         optimizer = copy.copy(self.optimizer)
         if optimizer is not None:
@@ -589,7 +630,9 @@ class Sequential:
 
     def __setstate__(self, state):
         device, in_shape, arrays = (state.pop(key) for key in ("device", "in_shape", "arrays"))
-        self.__dict__.update(state, params=None, chain=None, optimizer_state={}, stop_training=False, epochs_trained=0)
+        self.__dict__.update(
+            state, params=None, chain=None, optimizer_state={}, stop_training=False, epochs_trained=0
+        )
         self._train_step = None
         if self.history is not None:
             self.history.model = self
@@ -613,7 +656,9 @@ class Sequential:
 
     def _need_compiled(self) -> None:
         if self.loss is None:
-            raise NotCompiledError("the model has no loss yet: call model.compile(optimizer=..., loss=...) first")
+            raise NotCompiledError(
+                "the model has no loss yet: call model.compile(optimizer=..., loss=...) first"
+            )
 
     def _inputs(self, x, what: str = "x"):
         """x, checked against the input shape; an unbuilt model is built for it."""
@@ -644,7 +689,9 @@ class Sequential:
         if not 0 < share < 1:
             raise ValueError(f"validation_split must lie between 0 and 1. Received: {share!r}")
         labels = None
-        if stratify is not False and isinstance(self.loss, (losses.CategoricalCrossentropy, losses.BinaryCrossentropy)):
+        if stratify is not False and isinstance(
+            self.loss, (losses.CategoricalCrossentropy, losses.BinaryCrossentropy)
+        ):
             y = data.y
             if y.ndim == 1 or (y.ndim == 2 and y.shape[1] == 1):
                 labels = y.reshape(-1)
@@ -662,11 +709,15 @@ class Sequential:
                 labels = None
         elif stratify:
             raise ValueError("stratify=True needs targets that are classes")
-        train, held_out = train_test_split(np.arange(len(data)), test_size=share, random_state=self.seed % 2**32, stratify=labels)
+        train, held_out = train_test_split(
+            np.arange(len(data)), test_size=share, random_state=self.seed % 2**32, stratify=labels
+        )
         return Arrays(*data.take(np.sort(train))), Arrays(*data.take(np.sort(held_out)))
 
     def _check_last_batch(self, n: int, batch_size: int) -> None:
-        least = max((getattr(layer, "least", 1) for layer in self.all_layers() if layer.is_trainable), default=1)
+        least = max(
+            (getattr(layer, "least", 1) for layer in self.all_layers() if layer.is_trainable), default=1
+        )
         last = n % batch_size or min(batch_size, n)
         if last < least:
             layer = next(one for one in self.all_layers() if getattr(one, "least", 1) > last)
@@ -677,12 +728,12 @@ class Sequential:
             )
 
 
-
 def load_model(path, device: Any = "auto", custom_objects: dict[str, type] | None = None) -> Sequential:
     """The model that `Sequential.save` wrote, compiled as it was.
 
     device: as in Sequential.  custom_objects: your own classes by name, where the model has any.
-    Raises FileNotFoundError, or ModelFileError where the file is corrupt or not xpnet's.  Nothing is unpickled.
+    Raises FileNotFoundError, or ModelFileError where the file is corrupt or not xpnet's.  Nothing is
+    unpickled.
     """
     from .interop.files import read_model
 

@@ -1,8 +1,10 @@
-"""How a gradient becomes a step.  `update` is the textbook's formula on flat pieces of all parameters at once.
+"""How a gradient becomes a step.  `update` is the textbook's formula on flat pieces of all parameters at
+once.
 
-p values, g gradient, lr learning rate, t the step's number from 1; the other arrays are the optimizer's state, zero
-(or as `initial` says) before the first step.  The update runs over pieces that fit the cache, so its temporaries cost
-no memory traffic.  Gaps between parameters hold g = 0 and stay as they are: 0 / 0 counts as an update of 0.
+p values, g gradient, lr learning rate, t the step's number from 1; the other arrays are the optimizer's
+state, zero (or as `initial` says) before the first step.  The update runs over pieces that fit the cache, so
+its temporaries cost no memory traffic.  Gaps between parameters hold g = 0 and stay as they are: 0 / 0 counts
+as an update of 0.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ class Optimizer(Configurable):
     """Base.
 
     learning_rate: a number, or a schedule called with the number of steps taken.  weight_decay: also subtract
-    lr weight_decay p at each step (decoupled, as in Keras; Loshchilov & Hutter, 2019).  Of the gradient: clipnorm limits
-    each parameter's norm, global_clipnorm the norm of all together, clipvalue each element.
+    lr weight_decay p at each step (decoupled, as in Keras; Loshchilov & Hutter, 2019).  Of the gradient:
+    clipnorm limits each parameter's norm, global_clipnorm the norm of all together, clipvalue each element.
     """
 
     state: tuple[str, ...] = ()  # names of the flat arrays that update is given
@@ -31,7 +33,11 @@ class Optimizer(Configurable):
     ):
         if not callable(learning_rate) and not learning_rate >= 0:
             raise ValueError(f"learning_rate must be a schedule or at least 0. Received: {learning_rate!r}")
-        for name, value in (("clipnorm", clipnorm), ("clipvalue", clipvalue), ("global_clipnorm", global_clipnorm)):
+        for name, value in (
+            ("clipnorm", clipnorm),
+            ("clipvalue", clipvalue),
+            ("global_clipnorm", global_clipnorm),
+        ):
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be positive. Received: {value!r}")
         if weight_decay is not None and not weight_decay >= 0:
@@ -74,7 +80,8 @@ def _epsilon(kind: str, epsilon) -> None:
 class SGD(Optimizer):
     """p -= lr g; with momentum, v = momentum v + g and p -= lr v; Nesterov: p -= lr (g + momentum v).
 
-    As in PyTorch; Keras keeps -lr v, which is the same at a constant rate.  Sutskever et al., 2013, eq. 1 to 4.
+    As in PyTorch; Keras keeps -lr v, which is the same at a constant rate.  Sutskever et al., 2013, eq. 1 to
+    4.
     """
 
     def __init__(self, learning_rate=0.01, momentum=0.0, nesterov=False, **common):
@@ -155,8 +162,9 @@ class RMSprop(Optimizer):
 class Adam(Optimizer):
     """m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  p -= lr m' / (sqrt(v') + epsilon).
 
-    m' = m / (1 - b1^t) and v' = v / (1 - b2^t) undo the start from zero.  Kingma & Ba, 2015, algorithm 1, which is
-    PyTorch's form; Keras takes the variant at the end of its section 2, where epsilon is not divided by sqrt(1 - b2^t).
+    m' = m / (1 - b1^t) and v' = v / (1 - b2^t) undo the start from zero.  Kingma & Ba, 2015, algorithm 1,
+    which is PyTorch's form; Keras takes the variant at the end of its section 2, where epsilon is not divided
+    by sqrt(1 - b2^t).
     """
 
     state = ("m", "v")

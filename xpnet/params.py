@@ -1,10 +1,10 @@
 """All parameters of a model in one flat buffer, all gradients in a second, all running statistics in a third.
 
-Layers reserve slots while the model is built and then hold views into the buffers.  So an optimizer step, a gradient
-norm, a sum over replicas and a checkpoint are each one operation on one array.
+Layers reserve slots while the model is built and then hold views into the buffers.  So an optimizer step, a
+gradient norm, a sum over replicas and a checkpoint are each one operation on one array.
 
-A slot has two shapes.  Files, `state_dict` and initialisers know the conventional one, (out, in) or (F, C, KH, KW), as
-in PyTorch; memory holds it with its axes in the order that the layer's kernel wants.
+A slot has two shapes.  Files, `state_dict` and initialisers know the conventional one, (out, in) or (F, C,
+KH, KW), as in PyTorch; memory holds it with its axes in the order that the layer's kernel wants.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ LINE = 64  # bytes; slots start on cache lines, and the gaps between them hold z
 class Slot:
     """One parameter or statistic of one layer: where it lies in its flat buffer."""
 
-    def __init__(self, layer: Layer, name: str, shape: tuple[int, ...], order: tuple[int, ...] | None, draw: Callable):
+    def __init__(
+        self, layer: Layer, name: str, shape: tuple[int, ...], order: tuple[int, ...] | None, draw: Callable
+    ):
         self.layer, self.name, self.shape, self.draw = layer, name, tuple(shape), draw
         self.order = order or tuple(range(len(self.shape)))
         self.size = math.prod(self.shape)
@@ -56,9 +58,9 @@ class Stream:
 class Params:
     """The slots of a model and, once allocated, its flat buffers.
 
-    values, grads: parameters and their gradients.  state: running statistics; pending: what a forward in training
-    proposes for them, taken over by the optimizer step (so a step that is skipped leaves them alone).  step: the number
-    of optimizer steps taken, which the dropout masks follow.
+    values, grads: parameters and their gradients.  state: running statistics; pending: what a forward in
+    training proposes for them, taken over by the optimizer step (so a step that is skipped leaves them
+    alone).  step: the number of optimizer steps taken, which the dropout masks follow.
     """
 
     def __init__(self, seed: int, ops: Ops, dtype, data_format: str = "channels_first"):
@@ -78,7 +80,9 @@ class Params:
         shape: conventional.  order: the conventional axes in the order memory holds them.
         """
         if any(size < 1 for size in shape):
-            layer.fail(f"a parameter would be empty. Received: {name} of shape {tuple(shape)}. Expected: sizes of at least 1")
+            layer.fail(
+                f"a parameter would be empty. Received: {name} of shape {tuple(shape)}. Expected: sizes of at least 1"
+            )
         slot = Slot(layer, name, shape, order, initializer)
         self.slots.append(slot)
         layer.slots.append(slot)

@@ -69,7 +69,8 @@ class ExponentialDecay(Schedule):
 
 
 class CosineDecay(Schedule):
-    """Down half a cosine over decay_steps to alpha times the rate it starts from.  Loshchilov & Hutter, 2017, eq. 5.
+    """Down half a cosine over decay_steps to alpha times the rate it starts from.  Loshchilov & Hutter, 2017,
+    eq. 5.
 
     With warmup_target, first a line from initial_learning_rate up to it over warmup_steps, as in Keras.
     """

@@ -14,11 +14,13 @@ from .errors import GradientError
 def numerical_gradient(f: Callable[[np.ndarray], Any], a: np.ndarray, eps: float = 1e-4) -> np.ndarray:
     """df/da by central differences, (f(a + eps) - f(a - eps)) / (2 eps) for one element after another.
 
-    f is called with a, whose elements are changed in place and put back: f may also look at a without its argument.
-    a: float array of any shape.  Two calls of f an element: for teaching and testing.
+    f is called with a, whose elements are changed in place and put back: f may also look at a without its
+    argument. a: float array of any shape.  Two calls of f an element: for teaching and testing.
     """
     if not isinstance(a, np.ndarray) or a.dtype.kind != "f":
-        raise TypeError(f"numerical_gradient needs a float array. Received: {getattr(a, 'dtype', type(a).__name__)}")
+        raise TypeError(
+            f"numerical_gradient needs a float array. Received: {getattr(a, 'dtype', type(a).__name__)}"
+        )
     gradient = np.zeros_like(a)
     for i in np.ndindex(a.shape):
         kept = a[i]
@@ -32,12 +34,21 @@ def numerical_gradient(f: Callable[[np.ndarray], Any], a: np.ndarray, eps: float
 
 
 def check_gradients(
-    model, x, y, sample_weight=None, eps: float = 1e-7, tolerance: float = 1e-5, directions: int = 3, seed: int = 0
+    model,
+    x,
+    y,
+    sample_weight=None,
+    eps: float = 1e-7,
+    tolerance: float = 1e-5,
+    directions: int = 3,
+    seed: int = 0,
 ) -> dict[str, float]:
-    """Compare `model.gradients` with central differences along random directions, in float64, one parameter at a time.
+    """Compare `model.gradients` with central differences along random directions, in float64, one parameter
+    at a time.
 
-    The model is copied to float64 first; dropout masks stay fixed between the two sides.  Returns the largest relative
-    error |g.v - difference| / (|g| |v|) by parameter name; GradientError, with both sides printed, beyond tolerance.
+    The model is copied to float64 first; dropout masks stay fixed between the two sides.  Returns the largest
+    relative error |g.v - difference| / (|g| |v|) by parameter name; GradientError, with both sides printed,
+    beyond tolerance.
     """
     model = as_float64(model)
     x, y = np.asarray(x), np.asarray(y)

@@ -11,7 +11,9 @@ def to_categorical(x, num_classes: int | None = None) -> np.ndarray:
     if x.ndim > 1 and x.shape[-1] == 1:
         x = x[..., 0]
     if x.dtype.kind not in "bifu" or (x.size and (x < 0).any()) or (x != np.floor(x)).any():
-        raise ValueError(f"to_categorical needs whole numbers from 0. Received: dtype {x.dtype}, {x.ravel()[:5]}...")
+        raise ValueError(
+            f"to_categorical needs whole numbers from 0. Received: dtype {x.dtype}, {x.ravel()[:5]}..."
+        )
     x = x.astype(np.int64)
     if num_classes is None:
         num_classes = int(x.max()) + 1 if x.size else 0

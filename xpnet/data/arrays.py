@@ -25,7 +25,11 @@ class Arrays:
 
     def take(self, index) -> tuple[Any, Any, Any]:
         """x, y and w of the samples at index, a slice or whole numbers."""
-        return self.x[index], None if self.y is None else self.y[index], None if self.w is None else self.w[index]
+        return (
+            self.x[index],
+            None if self.y is None else self.y[index],
+            None if self.w is None else self.w[index],
+        )
 
     def weight(self, index) -> float:
         """What a mean over the samples at index divides by."""
@@ -62,7 +66,9 @@ def check_x(x, in_shape: tuple[int, ...] | None, ops, what: str = "x"):
     """x (N, *in_shape) of finite numbers; in_shape None: any shape a model can be built for."""
     x = as_array(x, what, ops)
     if x.dtype.kind not in "bifu":
-        raise ValueError(f"{what} must be numbers. Received: dtype {x.dtype}. Expected: float32, or whole numbers such as uint8")
+        raise ValueError(
+            f"{what} must be numbers. Received: dtype {x.dtype}. Expected: float32, or whole numbers such as uint8"
+        )
     if in_shape is None:
         if x.ndim not in (2, 4):
             raise ShapeError(
@@ -83,7 +89,9 @@ def check_x(x, in_shape: tuple[int, ...] | None, ops, what: str = "x"):
             fix = "; these are channels last: Sequential(..., data_format='channels_last'), or x.transpose(0, 3, 1, 2)"
         elif len(in_shape) == 1 and x.ndim > 2:
             fix = "; x.reshape(len(x), -1) makes vectors of images, or let the model begin with Flatten()"
-        raise ShapeError(f"{what} does not fit the model. Received: {x.shape}. Expected: (N, {expected}){fix}")
+        raise ShapeError(
+            f"{what} does not fit the model. Received: {x.shape}. Expected: (N, {expected}){fix}"
+        )
     if not len(x):
         raise ValueError(f"{what} is empty. Received: {x.shape}. Expected: at least one sample")
     if isinstance(x, np.ndarray) and x.dtype.kind == "f":
@@ -109,11 +117,14 @@ def check_weights(w, n: int, dtype) -> np.ndarray | None:
         return None
     w = as_array(w, "sample_weight")
     if w.shape != (n,):
-        raise ShapeError(f"sample_weight does not fit. Received: {w.shape}. Expected: ({n},), one weight a sample")
+        raise ShapeError(
+            f"sample_weight does not fit. Received: {w.shape}. Expected: ({n},), one weight a sample"
+        )
     if w.dtype.kind not in "bifu" or not np.isfinite(w).all() or w.min() < 0 or not w.any():
         raise ValueError(
             "sample_weight must be finite, not negative and not zero throughout. "
-            f"Received: dtype {w.dtype}" + (f", values from {w.min()} to {w.max()}" if w.dtype.kind in "bifu" else "")
+            f"Received: dtype {w.dtype}"
+            + (f", values from {w.min()} to {w.max()}" if w.dtype.kind in "bifu" else "")
         )
     return w.astype(dtype)
 

@@ -1,4 +1,5 @@
-"""Models as safetensors files: arrays by name, and the architecture as JSON in the metadata.  Nothing is ever unpickled.
+"""Models as safetensors files: arrays by name, and the architecture as JSON in the metadata.  Nothing is ever
+unpickled.
 
 safetensors was chosen because PyTorch, Keras and the hubs read it, and because a file of it cannot run code.
 """
@@ -96,9 +97,13 @@ def read_model(path, device: Any, custom_objects: dict[str, type] | None) -> Seq
             "model.save; build the same model and use model.load_state_dict(safetensors.numpy.load_file(path))"
         )
     if metadata.get("xpnet") != FORMAT:
-        raise ModelFileError(f"{path} has format {metadata.get('xpnet')!r}. Expected: {FORMAT!r}; a newer xpnet may read it")
+        raise ModelFileError(
+            f"{path} has format {metadata.get('xpnet')!r}. Expected: {FORMAT!r}; a newer xpnet may read it"
+        )
     try:
-        plan, compiled, training = (json.loads(metadata.get(k, "null")) for k in ("architecture", "compile", "training"))
+        plan, compiled, training = (
+            json.loads(metadata.get(k, "null")) for k in ("architecture", "compile", "training")
+        )
         layers = restore(plan["layers"], custom_objects)
         model = Sequential(
             layers,

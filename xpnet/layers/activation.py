@@ -7,7 +7,8 @@ from .base import Layer
 
 
 class Activation(Layer):
-    """y = f(x), element by element (softmax: over the features).  function: a name, or an object of `activations`.
+    """y = f(x), element by element (softmax: over the features).  function: a name, or an object of
+    `activations`.
 
     `Dense(10, activation="relu")` computes the same in the Dense layer's own output, which saves a copy.
     """

@@ -2,10 +2,11 @@
 
     build(in_shape, params) -> out_shape      shapes without the batch: a map (C, H, W) or a vector (D,)
     forward(x, *, train)    -> (y, cache)     never writes x or the layer
-    backward(dy, cache)     -> dx             owns dy and may overwrite it; writes the gradients, never adds to them
+    backward(dy, cache)     -> dx             owns dy and may overwrite it; writes the gradients, never adds
+    to them
 
-Maps travel as (H, C, W, N), vectors as (N, D).  A layer never asks which device it is on: arrays come from its `ops`.
-Only the layer that allocated an array may write to it.
+Maps travel as (H, C, W, N), vectors as (N, D).  A layer never asks which device it is on: arrays come from
+its `ops`. Only the layer that allocated an array may write to it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class Layer(Configurable):
     """Base of all layers.
 
     name: shown in summaries and errors; by default the class's name and a number.
-    trainable: whether the optimizer updates the parameters.  input_shape: of the first layer, without the batch.
+    trainable: whether the optimizer updates the parameters.  input_shape: of the first layer, without the
+    batch.
     """
 
     activation: activations.ActivationFunction = activations.Linear()
@@ -39,7 +41,12 @@ class Layer(Configurable):
     out_shape: Shape = ()
 
     def __init__(
-        self, *, name: str | None = None, trainable: bool = True, input_shape: Shape | int | None = None, **unexpected
+        self,
+        *,
+        name: str | None = None,
+        trainable: bool = True,
+        input_shape: Shape | int | None = None,
+        **unexpected,
     ):
         if unexpected:
             raise TypeError(
@@ -99,7 +106,9 @@ class Layer(Configurable):
         """Raise a ShapeError that names this layer."""
         raise ShapeError(f"{self.where}: {message}")
 
-    def need_map(self, in_shape: Shape, fix: str = "give the model images, or put a Reshape((C, H, W)) before it") -> None:
+    def need_map(
+        self, in_shape: Shape, fix: str = "give the model images, or put a Reshape((C, H, W)) before it"
+    ) -> None:
         if len(in_shape) != 3:
             self.fail(f"works on feature maps. Received: {in_shape}. Expected: (C, H, W); {fix}")
 
@@ -128,7 +137,9 @@ def positive(layer_name: str, argument: str, value: Any) -> int:
     except TypeError:
         number = 0
     if number < 1 or isinstance(value, bool):
-        raise ValueError(f"{layer_name}: {argument} must be a whole number of at least 1. Received: {value!r}")
+        raise ValueError(
+            f"{layer_name}: {argument} must be a whole number of at least 1. Received: {value!r}"
+        )
     return number
 
 

@@ -67,8 +67,8 @@ class _Container(Layer):
 class Residual(_Container):
     """y = f(body(x) + shortcut(x)).  He et al., 2016, eq. 1 and 2.
 
-    body: layers.  shortcut: layers that bring x to the body's output shape (a 1x1 convolution, say), or None where x has
-    it already.  activation: f, linear by default.
+    body: layers.  shortcut: layers that bring x to the body's output shape (a 1x1 convolution, say), or None
+    where x has it already.  activation: f, linear by default.
     """
 
     def __init__(self, body, shortcut=None, activation=None, **layer):
@@ -118,7 +118,9 @@ class Concatenate(_Container):
     def __init__(self, branches, **layer):
         super().__init__(**layer)
         if not isinstance(branches, (list, tuple)) or len(branches) < 1:
-            raise TypeError(f"Concatenate: branches must be a list of lists of layers. Received: {branches!r}")
+            raise TypeError(
+                f"Concatenate: branches must be a list of lists of layers. Received: {branches!r}"
+            )
         self.branches = [_layers("Concatenate", f"branch {i}", branch) for i, branch in enumerate(branches)]
 
     def children(self):
@@ -126,8 +128,13 @@ class Concatenate(_Container):
 
     def build(self, in_shape, params):
         shapes = [self._build(name, in_shape, params) for name in self.children()]
-        if len({shape[1:] for shape in shapes} | {shapes[0][1:]}) > 1 or len({len(shape) for shape in shapes}) > 1:
-            self.fail(f"the branches do not fit together. Received: outputs {shapes}. Expected: the same H and W in all")
+        if (
+            len({shape[1:] for shape in shapes} | {shapes[0][1:]}) > 1
+            or len({len(shape) for shape in shapes}) > 1
+        ):
+            self.fail(
+                f"the branches do not fit together. Received: outputs {shapes}. Expected: the same H and W in all"
+            )
         self.widths = [shape[0] for shape in shapes]
         return (sum(self.widths), *shapes[0][1:])
 

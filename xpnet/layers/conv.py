@@ -13,12 +13,12 @@ class Conv2D(Layer):
 
         z[oh, f, ow, n] = b[f] + sum over kh, kw, c of  W[f, c, kh, kw]  x[oh SH + kh DH, c, ow SW + kw DW, n]
 
-    W is (F, C/G, KH, KW) and b (F,), as in torch.nn.Conv2d; memory holds W as (KW, F, KH, C/G), so that each kernel
-    column is one matrix (F, KH*C/G): see `columns_view` in ops/numpy_ops.py.
+    W is (F, C/G, KH, KW) and b (F,), as in torch.nn.Conv2d; memory holds W as (KW, F, KH, C/G), so that each
+    kernel column is one matrix (F, KH*C/G): see `columns_view` in ops/numpy_ops.py.
 
-    filters: F.  kernel_size, strides, dilation_rate: a number or (rows, columns).  padding: "valid" (none), "same"
-    (output size = input size / strides, rounded up; the odd element at the end, as in Keras), a number or (rows,
-    columns) on both sides, as in PyTorch.  groups: G; each filter sees C/G channels.
+    filters: F.  kernel_size, strides, dilation_rate: a number or (rows, columns).  padding: "valid" (none),
+    "same" (output size = input size / strides, rounded up; the odd element at the end, as in Keras), a number
+    or (rows, columns) on both sides, as in PyTorch.  groups: G; each filter sees C/G channels.
     """
 
     def __init__(
@@ -36,7 +36,10 @@ class Conv2D(Layer):
         **layer,
     ):
         super().__init__(**layer)
-        self.filters, self.groups = positive("Conv2D", "filters", filters), positive("Conv2D", "groups", groups)
+        self.filters, self.groups = (
+            positive("Conv2D", "filters", filters),
+            positive("Conv2D", "groups", groups),
+        )
         self.kernel_size = pair("Conv2D", "kernel_size", kernel_size)
         self.strides = pair("Conv2D", "strides", strides)
         self.dilation_rate = pair("Conv2D", "dilation_rate", dilation_rate)
@@ -45,7 +48,9 @@ class Conv2D(Layer):
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.bias_initializer = initializers.get(bias_initializer)
         if self.filters % self.groups:
-            raise ValueError(f"Conv2D: groups must divide filters. Received: filters={filters}, groups={groups}")
+            raise ValueError(
+                f"Conv2D: groups must divide filters. Received: filters={filters}, groups={groups}"
+            )
 
     def build(self, in_shape, params):
         self.need_map(in_shape)
@@ -69,8 +74,12 @@ class Conv2D(Layer):
 
     def forward(self, x, *, train):
         padded = self.ops.pad(x, self.window.padding)
-        later = self.activation.keeps_input  # the slope needs z whole, so the activation cannot run block by block
-        y = self.ops.conv2d(padded, self.weight, self.window, self.groups, self._add_bias if later else self._finish)
+        later = (
+            self.activation.keeps_input
+        )  # the slope needs z whole, so the activation cannot run block by block
+        y = self.ops.conv2d(
+            padded, self.weight, self.window, self.groups, self._add_bias if later else self._finish
+        )
         y, kept = self.activation(self.ops, y) if later else (y, y)
         return y, (padded, x.shape, kept)
 
@@ -102,7 +111,9 @@ def check_padding(layer_name: str, padding):
     """padding as given, if it is one of the words, a number or a pair."""
     if isinstance(padding, str):
         if padding.lower() not in ("valid", "same"):
-            raise ValueError(f"{layer_name}: {unknown('padding', padding, ('valid', 'same'))}, a number or a pair")
+            raise ValueError(
+                f"{layer_name}: {unknown('padding', padding, ('valid', 'same'))}, a number or a pair"
+            )
         return padding.lower()
     return pair(layer_name, "padding", padding, least=0)
 

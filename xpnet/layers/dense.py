@@ -29,7 +29,9 @@ class Dense(Layer):
 
     def build(self, in_shape, params):
         if len(in_shape) != 1:
-            self.fail(f"works on vectors. Received: a map {in_shape}. Expected: (D,); put a Flatten() before it")
+            self.fail(
+                f"works on vectors. Received: a map {in_shape}. Expected: (D,); put a Flatten() before it"
+            )
         params.reserve(self, "weight", (self.units, in_shape[0]), self.kernel_initializer)
         if self.use_bias:
             params.reserve(self, "bias", (self.units,), self.bias_initializer)

@@ -17,9 +17,10 @@ class BatchNormalization(Layer):
 
         y = gamma (x - mean) / sqrt(var + epsilon) + beta              Ioffe & Szegedy, 2015, algorithm 1
 
-    In training mean and var are the whole batch's, also when the batch is split over replicas; otherwise they are the
-    running ones:  running = momentum running + (1 - momentum) batch,  Keras's momentum (PyTorch's is 1 - momentum) with
-    the unbiased variance, as in PyTorch.  trainable=False freezes the running statistics too.
+    In training mean and var are the whole batch's, also when the batch is split over replicas; otherwise they
+    are the running ones:  running = momentum running + (1 - momentum) batch,  Keras's momentum (PyTorch's is
+    1 - momentum) with the unbiased variance, as in PyTorch.  trainable=False freezes the running statistics
+    too.
 
     weight (gamma), bias (beta), running_mean, running_var: (D,) or (C,), as in torch.nn.BatchNorm2d.
     """
@@ -31,8 +32,12 @@ class BatchNormalization(Layer):
 
     def build(self, in_shape, params):
         features = in_shape[:1]
-        self.spread = (slice(None),) + (None,) * (len(in_shape) - 1)  # (C,) -> (C, 1, 1), to meet (H, C, W, N)
-        self.least = 2 if len(in_shape) == 1 or in_shape[1:] == (1, 1) else 1  # samples, so that there is a variance
+        self.spread = (slice(None),) + (None,) * (
+            len(in_shape) - 1
+        )  # (C,) -> (C, 1, 1), to meet (H, C, W, N)
+        self.least = (
+            2 if len(in_shape) == 1 or in_shape[1:] == (1, 1) else 1
+        )  # samples, so that there is a variance
         params.reserve(self, "weight", features, lambda rng, shape: 1.0)
         params.reserve(self, "bias", features, lambda rng, shape: 0.0)
         params.reserve_state(self, "running_mean", features, 0.0)
@@ -96,8 +101,9 @@ class LayerNormalization(Layer):
 
         y = gamma (x - mean) / sqrt(var + epsilon) + beta              Ba, Kiros & Hinton, 2016, eq. 3
 
-    axis None: over all features of a sample; weight and bias are (D,) or (C, H, W), as in torch.nn.LayerNorm(x.shape[1:]).
-    axis "channels": over the channels at each pixel, as Keras does with channels_last; weight and bias are (C,).
+    axis None: over all features of a sample; weight and bias are (D,) or (C, H, W), as in
+    torch.nn.LayerNorm(x.shape[1:]). axis "channels": over the channels at each pixel, as Keras does with
+    channels_last; weight and bias are (C,).
     """
 
     def __init__(self, epsilon=1e-3, axis=None, **layer):

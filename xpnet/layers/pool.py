@@ -10,10 +10,12 @@ from .conv import check_padding, resolve_padding
 
 
 class _Pooling2D(Layer):
-    """A window of pool_size slides by strides (by default its own size) over x (H, C, W, N) -> (OH, C, OW, N).
+    """A window of pool_size slides by strides (by default its own size) over x (H, C, W, N) -> (OH, C, OW,
+    N).
 
-    padding: "valid", "same" (as Keras pads), a number or (rows, columns), at most half the window.  ceil_mode: also
-    keep the last windows that reach beyond the edge, as long as they begin inside, as in PyTorch.
+    padding: "valid", "same" (as Keras pads), a number or (rows, columns), at most half the window.
+    ceil_mode: also keep the last windows that reach beyond the edge, as long as they begin inside, as in
+    PyTorch.
     """
 
     def __init__(self, pool_size=2, strides=None, padding="valid", ceil_mode=False, **layer):
@@ -36,7 +38,9 @@ class _Pooling2D(Layer):
         if self.ceil_mode:
             sides = tuple(
                 (before, after + _overhang(size + before + after, before + size, kernel, stride))
-                for size, (before, after), kernel, stride in zip((H, W), window.padding, self.pool_size, self.strides)
+                for size, (before, after), kernel, stride in zip(
+                    (H, W), window.padding, self.pool_size, self.strides
+                )
             )
             window = window._replace(padding=sides)
         self.window = window
@@ -81,8 +85,9 @@ class MaxPooling2D(_Pooling2D):
 
 class AveragePooling2D(_Pooling2D):
     __doc__ = f"""Mean of each window.  {_Pooling2D.__doc__}
-    count_include_pad: whether the zeros of the padding count as elements; by default as the library that each padding
-    comes from does: not for "same" (Keras), yes for numbers (PyTorch).  What ceil_mode adds never counts.
+    count_include_pad: whether the zeros of the padding count as elements; by default as the library that each
+    padding comes from does: not for "same" (Keras), yes for numbers (PyTorch).  What ceil_mode adds never
+    counts.
     """
 
     def __init__(
@@ -102,7 +107,9 @@ class AveragePooling2D(_Pooling2D):
         ]
         share = 1.0 / np.outer(*counts)  # (OH, OW): what one element of a window weighs
         alike = share.min() == share.max()
-        self.share = float(share[0, 0]) if alike else params.ops.asarray(share[:, None, :, None], params.dtype)
+        self.share = (
+            float(share[0, 0]) if alike else params.ops.asarray(share[:, None, :, None], params.dtype)
+        )
         return out_shape
 
     def forward(self, x, *, train):

@@ -11,7 +11,8 @@ from .base import Layer
 def map_to_vector(ops, x):
     """(H, C, W, N) -> (N, C*H*W), elements in C, H, W order.
 
-    Rows of W*N elements move as they are, and the result is a transposed view of (C*H*W, N), which BLAS reads in place.
+    Rows of W*N elements move as they are, and the result is a transposed view of (C*H*W, N), which BLAS reads
+    in place.
     """
     H, C, W, N = x.shape
     if H > 1 and C > 1:
@@ -44,10 +45,12 @@ class Flatten(Layer):
 
 
 class Reshape(Layer):
-    """The same elements in another shape, the batch apart.  target_shape: (D,), (C, H, W), and one -1 for what is left.
+    """The same elements in another shape, the batch apart.  target_shape: (D,), (C, H, W), and one -1 for
+    what is left.
 
-    In a model with data_format="channels_last" a map is given as (H, W, C), and a vector that becomes a map is read in
-    that order, as in Keras; a map that becomes a vector is written in C, H, W order in every model, like Flatten.
+    In a model with data_format="channels_last" a map is given as (H, W, C), and a vector that becomes a map
+    is read in that order, as in Keras; a map that becomes a vector is written in C, H, W order in every
+    model, like Flatten.
     """
 
     def __init__(self, target_shape, **layer):
@@ -56,7 +59,9 @@ class Reshape(Layer):
             target = (target_shape,) if not isinstance(target_shape, (tuple, list)) else target_shape
             self.target_shape = tuple(operator.index(size) for size in target)
         except TypeError:
-            raise ValueError(f"Reshape: target_shape must be whole numbers. Received: {target_shape!r}") from None
+            raise ValueError(
+                f"Reshape: target_shape must be whole numbers. Received: {target_shape!r}"
+            ) from None
         sizes = self.target_shape
         if len(sizes) not in (1, 3) or sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
             raise ValueError(

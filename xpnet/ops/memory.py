@@ -1,8 +1,8 @@
 """Host memory that is used again instead of being mapped and faulted in anew at every step.
 
-A fresh large array costs the kernel one page fault for each 4 KiB the first time it is written, which takes as long as
-the arithmetic on it.  The pool hands out blocks of a few sizes; a block comes back by itself when the last array that
-views it is gone, so layers allocate temporaries as if they were free.
+A fresh large array costs the kernel one page fault for each 4 KiB the first time it is written, which takes
+as long as the arithmetic on it.  The pool hands out blocks of a few sizes; a block comes back by itself when
+the last array that views it is gone, so layers allocate temporaries as if they were free.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The CPU: where NumPy can be had faster than the plain operation, and how.
 
-Each override is one of four ideas.  Convolution reads the feature map in place (`columns_view`) instead of copying its
-patches.  Work is done in row blocks that stay in a core's L2 cache.  Large temporaries come from a pool.  Sums over
-long runs go to BLAS.
+Each override is one of four ideas.  Convolution reads the feature map in place (`columns_view`) instead of
+copying its patches.  Work is done in row blocks that stay in a core's L2 cache.  Large temporaries come from
+a pool.  Sums over long runs go to BLAS.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class NumpyOps(Ops):
         return pool.empty(a.shape, a.dtype) if a.flags.c_contiguous else pool.empty(a.shape[::-1], a.dtype).T
 
     def unpack(self, x):
-        out = np.empty(x.shape[3:] + x.shape[1:2] + x.shape[:1] + x.shape[2:3], x.dtype)  # the user's: not of the pool
+        out = np.empty(
+            x.shape[3:] + x.shape[1:2] + x.shape[:1] + x.shape[2:3], x.dtype
+        )  # the user's: not of the pool
         out[...] = x.transpose(3, 1, 0, 2)
         return out
 
@@ -100,7 +102,7 @@ class NumpyOps(Ops):
         H, _, W, _ = shape
         (top, _), (left, _) = window.padding
         above, before = KH - 1 - top, KW - 1 - left
-        if self._unit(window, groups) and above >= 0 and before >= 0 and H >= OH + top - KH + 1:
+        if self._unit(window, groups) and above >= 0 and before >= 0 and OH + top - KH + 1 <= H:
             # the same convolution, of dz in a border of zeros with the kernel turned round and its channels swapped
             border = ((above, H + KH - 1 - OH - above), (before, W + KW - 1 - OW - before))
             if min(map(min, border)) >= 0:
@@ -210,10 +212,10 @@ class NumpyOps(Ops):
 def columns_view(x, j: int, KH: int, OH: int, OW: int):
     """The im2col matrices of kernel column j, without a copy: x (H, C, W, N) -> view (OH, KH*C, OW*N).
 
-    In (H, C, W, N) the patch rows of one output row, KH image rows of C channels, follow each other at one stride, W*N;
-    and along a row OW output columns of N samples are one run.  So the matrix of output row r is a window on the memory
-    itself, and that of row r+1 begins one image row later: neighbouring matrices overlap.  A matmul reads them as
-    they stand, and KW of them, one a kernel column, make the convolution:
+    In (H, C, W, N) the patch rows of one output row, KH image rows of C channels, follow each other at one
+    stride, W*N; and along a row OW output columns of N samples are one run.  So the matrix of output row r is
+    a window on the memory itself, and that of row r+1 begins one image row later: neighbouring matrices
+    overlap.  A matmul reads them as they stand, and KW of them, one a kernel column, make the convolution:
 
         y[r] = sum_j  w[j] (F, KH*C)  @  columns_view(x, j)[r] (KH*C, OW*N)
     """
@@ -289,6 +291,8 @@ class ReplicaOps(NumpyOps):
 
     def random_bits(self, key, layer, step, shape):
         if len(shape) == 2:  # the samples of a share follow each other
-            return philox_bits(key, layer, step, self.share.start * shape[1], int(np.prod(shape))).reshape(shape)
+            return philox_bits(key, layer, step, self.share.start * shape[1], int(np.prod(shape))).reshape(
+                shape
+            )
         whole = shape[:-1] + (self.whole,)
         return super().random_bits(key, layer, step, whole)[..., self.share]

@@ -1,4 +1,5 @@
-"""The CPU's threads: how many, a crew of workers for the replicas, and the BLAS library's own threads held back.
+"""The CPU's threads: how many, a crew of workers for the replicas, and the BLAS library's own threads held
+back.
 
 One thread a replica with a single-threaded BLAS in each beats one replica with a threaded BLAS, because NumPy
 releases the interpreter lock in every array operation, not only in matmul.

@@ -48,7 +48,9 @@ class History(Callback):
         return plot_history(self, ax=ax)
 
     def __repr__(self) -> str:
-        last = ", ".join(f"{name}={_shown(values[-1])}" for name, values in self.history.items() if _is_number(values[-1]))
+        last = ", ".join(
+            f"{name}={_shown(values[-1])}" for name, values in self.history.items() if _is_number(values[-1])
+        )
         return f"History({len(self.epoch)} epochs{': ' + last if last else ''})"
 
 

@@ -12,7 +12,9 @@ from ..ops import memory, threads
 from .callbacks import Callback, History, LazyLogs, ProgressBar
 from .step import Head, TrainStep, head_of, metric_sums
 
-BLOCK = 256  # samples that inference takes through the network together: bounded memory for any number of them
+BLOCK = (
+    256  # samples that inference takes through the network together: bounded memory for any number of them
+)
 
 
 class Totals:

@@ -1,7 +1,8 @@
 """One training step: forward, loss, backward, update.
 
-On the CPU the batch is split over replicas, one a core: shallow clones of the layers that share the parameters and have
-a gradient buffer each.  Their gradients are added in a fixed order, so that bits repeat for a number of threads.
+On the CPU the batch is split over replicas, one a core: shallow clones of the layers that share the
+parameters and have a gradient buffer each.  Their gradients are added in a fixed order, so that bits repeat
+for a number of threads.
 """
 
 from __future__ import annotations
@@ -112,7 +113,9 @@ def metric_sums(metrics, ops, head: Head, p, y, w) -> list:
         return []
     w = ops.xp.ones(len(p), p.dtype) if w is None else w
     q = p
-    if head.folded is not None and not (p.shape[1] > 1 and all(m.ranks_only and not m.multilabel for m in metrics)):
+    if head.folded is not None and not (
+        p.shape[1] > 1 and all(m.ranks_only and not m.multilabel for m in metrics)
+    ):
         q = ops.like(p)
         head.folded.forward(ops, p, q)
     return [metric.sums(ops, q, y, w) for metric in metrics]
@@ -134,7 +137,9 @@ class TrainStep:
         self.optimizer, self.metrics = model.optimizer, [metric for _, metric in model.metrics]
         self.head = head_of(model.layers, model.loss)
         self.work = sum(layer.multiply_adds() for layer in model.layers)
-        self.threads = threads.num_threads() if self.ops.in_host_memory and threads.blas_can_be_limited() else 1
+        self.threads = (
+            threads.num_threads() if self.ops.in_host_memory and threads.blas_can_be_limited() else 1
+        )
         self.grads = [self.params.grads]
         self._replicas: dict[int, list[Replica]] = {}
         self.update = Update(self.params, self.optimizer, model.optimizer_state, self.threads)
@@ -210,7 +215,9 @@ class TrainStep:
             for layer in reversed(chain.layers):
                 dy = layer.backward(dy, caches.pop())
                 grads = [getattr(layer, "d" + slot.name) for slot in layer.slots]
-                if not all(_finite(ops, g) for g in grads if g is not None) or (dy is not None and not _finite(ops, dy)):
+                if not all(_finite(ops, g) for g in grads if g is not None) or (
+                    dy is not None and not _finite(ops, dy)
+                ):
                     return layer.where
                 if dy is None:
                     break
@@ -242,7 +249,9 @@ class Update:
     def __init__(self, params: Params, optimizer, state: dict[str, Any], thread_count: int):
         self.params, self.ops, self.optimizer = params, params.ops, optimizer
         self.state = [state[name] for name in optimizer.state]
-        pieces = [piece for start, stop in params.trainable_ranges() for piece in self.ops.blocks(start, stop)]
+        pieces = [
+            piece for start, stop in params.trainable_ranges() for piece in self.ops.blocks(start, stop)
+        ]
         shared = thread_count if self.ops.in_host_memory and params.count() >= LEAST_UPDATE else 1
         edges = [len(pieces) * k // shared for k in range(shared + 1)]
         self.parts = [pieces[a:b] for a, b in zip(edges, edges[1:])]
@@ -253,7 +262,9 @@ class Update:
         squares = threads.crew.run(lambda part: self._gather(part, grads), self.parts)
         squared = sum(squares[1:], squares[0])
         g = params.grads
-        if ops.in_host_memory and not math.isfinite(squared):  # too large for float32 only, or truly not finite?
+        if ops.in_host_memory and not math.isfinite(
+            squared
+        ):  # too large for float32 only, or truly not finite?
             squared = sum(float(np.dot(g[p], g[p].astype(np.float64))) for part in self.parts for p in part)
         ok = xp.isfinite(loss) & xp.isfinite(squared)
         scale = self._scale(squared)
