@@ -52,8 +52,7 @@ class ReLU(ActivationFunction):
     """max(z, 0); slope 1 where y > 0."""
 
     def forward(self, ops, z, out):
-        ops.xp.maximum(z, 0, out=out)
-        return out
+        return ops.relu(z, out)
 
     def backward(self, ops, dy, y):
         return ops.xp.multiply(dy, y > 0, out=dy)

@@ -42,7 +42,7 @@ class Pool:
     def empty(self, shape, dtype) -> np.ndarray:
         """An uninitialised C-contiguous array, aligned to 64 bytes."""
         dtype = np.dtype(dtype)
-        size = math.prod(shape) * dtype.itemsize
+        size = int(math.prod(shape)) * dtype.itemsize
         if size < SMALL:
             return np.empty(shape, dtype)
         size = _rounded(size)

@@ -17,7 +17,8 @@ from .reference import Ops, philox_bits
 
 CACHE = 1 << 19  # bytes of a block that should stay in a core's L2 cache between two passes over it
 UPDATE_BLOCK = 1 << 14  # elements of the flat buffers an optimizer touches at once: five arrays of 64 KiB
-THIN = 16  # below this many rows (KH*C) a matmul on views is slower than one on copied patches
+LONG = 64  # from this many rows (KH*C) on, a matmul on the map in place beats one on shifted copies
+THIN = 16  # below this many channels, a matmul that yields them is slower than one that yields their patches
 
 
 class NumpyOps(Ops):
@@ -50,29 +51,33 @@ class NumpyOps(Ops):
         out[...] = x.transpose(3, 1, 0, 2)
         return out
 
-    # -- convolution -----------------------------------------------------------------------------------------------
+    # -- convolution: read in place where a kernel column is a long enough matrix, else with its columns side by side ---
 
     def conv2d(self, x, w, window: Window, groups: int = 1, finish=None):
         KW, F, KH, C = w.shape
         OH, OW = window.unpadded.out_size(x.shape[0], x.shape[2])
         y = self.empty((OH, F, OW, x.shape[3]), x.dtype)
-        step = self._row_block(y)
-        direct = self._direct(w, window, groups)
-        if direct:
+        step = min(self._row_block(y), OH)
+        route = self._route(w, window, groups)
+        if route == "in place":
+            matrices = [w[j].reshape(F, -1) for j in range(KW)]
             views = [columns_view(x, j, KH, OH, OW) for j in range(KW)]
-            part = self.empty((min(step, OH), F, views[0].shape[2]), x.dtype)
+            part = self.empty((step, F, views[0].shape[2]), x.dtype)
+        elif route == "side by side":
+            matrices = [_beside(w)]
+            views = [rows_view(self.columns_beside(x, window, OW), KH, OH, window.strides[0])]
         else:
-            matrix = self.weight_matrix(w, groups)
+            matrices = [self.weight_matrix(w, groups)]
         for r in range(0, OH, step):
             rows = y[r : r + step]
-            if direct:
-                out = rows.reshape(len(rows), F, -1)
-                np.matmul(w[0].reshape(F, -1), views[0][r : r + step], out=out)
-                for j in range(1, KW):
-                    out += np.matmul(w[j].reshape(F, -1), views[j][r : r + step], out=part[: len(rows)])
-            else:
+            if route == "copied":
                 cols = self.im2col(_rows_under(x, r, len(rows), window), window, groups)
-                np.matmul(matrix, cols, out=rows.reshape(len(rows), groups, F // groups, -1))
+                np.matmul(matrices[0], cols, out=rows.reshape(len(rows), groups, F // groups, -1))
+            else:
+                out = rows.reshape(len(rows), F, -1)
+                np.matmul(matrices[0], views[0][r : r + step], out=out)
+                for matrix, view in zip(matrices[1:], views[1:]):
+                    out += np.matmul(matrix, view[r : r + step], out=part[: len(rows)])
             if finish is not None:
                 finish(rows)
         return y
@@ -80,11 +85,15 @@ class NumpyOps(Ops):
     def conv2d_weight_grad(self, x, dz, dw, window: Window, groups: int = 1):
         OH, F, OW, N = dz.shape
         KW, _, KH, C = dw.shape
-        if self._direct(dw, window, groups):
-            d = dz.reshape(OH, F, OW * N)
+        route = self._route(dw, window, groups)
+        if route == "in place":
             for j in range(KW):
-                d_rows = np.matmul(d, columns_view(x, j, KH, OH, OW).transpose(0, 2, 1))
-                d_rows.sum(axis=0, out=dw[j].reshape(F, KH * C))
+                d = _row_products(dz, columns_view(x, j, KH, OH, OW))
+                dw[j] = d.reshape(F, KH, C)
+            return
+        if route == "side by side":
+            view = rows_view(self.columns_beside(x, window, OW), KH, OH, window.strides[0])
+            dw[...] = _row_products(dz, view).reshape(F, KH, KW, C).transpose(2, 0, 1, 3)
             return
         total = None
         step = self._row_block(dz)
@@ -100,23 +109,25 @@ class NumpyOps(Ops):
         OH, F, OW, N = dz.shape
         KW, _, KH, C = w.shape
         H, _, W, _ = shape
-        (top, _), (left, _) = window.padding
-        above, before = KH - 1 - top, KW - 1 - left
-        if self._unit(window, groups) and above >= 0 and before >= 0 and OH + top - KH + 1 <= H:
-            # the same convolution, of dz in a border of zeros with the kernel turned round and its channels swapped
+        (top, bottom), (left, right) = window.padding
+        if groups == 1 and C >= THIN and window.strides == window.dilation == (1, 1):
+            # the same convolution, of dz in a border of zeros, with the kernel turned round and its channels swapped
+            above, before = KH - 1 - top, KW - 1 - left
             border = ((above, H + KH - 1 - OH - above), (before, W + KW - 1 - OW - before))
             if min(map(min, border)) >= 0:
                 turned = np.ascontiguousarray(w[::-1, :, ::-1].transpose(0, 3, 2, 1))
                 return self.conv2d(self.pad(dz, border), turned, Window((KH, KW)))
-        (top, bottom), (left, right) = window.padding
-        matrix = self.weight_matrix(w, groups).swapaxes(1, 2)
         dx = self.empty((top + H + bottom, C * groups, left + W + right, N), dz.dtype)
         dx[...] = 0
-        step = self._row_block(dz)
-        for r in range(0, OH, step):
-            rows = dz[r : r + step]
-            cols = np.matmul(matrix, rows.reshape(len(rows), groups, F // groups, OW * N))
-            self.col2im(cols, _rows_under(dx, r, len(rows), window), window)
+        if groups == 1 and window.dilation[0] == 1:
+            self._add_columns(dx, dz, w, window)
+        else:
+            matrix = self.weight_matrix(w, groups).swapaxes(1, 2)
+            step = self._row_block(dz)
+            for r in range(0, OH, step):
+                rows = dz[r : r + step]
+                cols = np.matmul(matrix, rows.reshape(len(rows), groups, F // groups, OW * N))
+                self.col2im(cols, _rows_under(dx, r, len(rows), window), window)
         if not window.padded:
             return dx
         inner = dx[top : top + H, :, left : left + W]
@@ -124,13 +135,40 @@ class NumpyOps(Ops):
         out[...] = inner
         return out
 
-    @staticmethod
-    def _unit(window: Window, groups: int) -> bool:
-        return groups == 1 and window.strides == (1, 1) and window.dilation == (1, 1)
+    def columns_beside(self, x, window: Window, OW: int):
+        """x (H, C, W, N) once for each kernel column, shifted, side by side: (H, KW*C, OW*N).
 
-    def _direct(self, w, window: Window, groups: int) -> bool:
-        """Whether the map is read in place: unit steps, and columns long enough for a matmul."""
-        return self._unit(window, groups) and w.shape[2] * w.shape[3] >= THIN
+        KW times the map where im2col copies KH*KW times; the patch rows of an output row are one window on it.
+        """
+        H, C, _, N = x.shape
+        KW = window.kernel[1]
+        out = self.empty((H, KW, C, OW, N), x.dtype)
+        for j in range(KW):
+            out[:, j] = x[:, :, window.columns(j, OW)]
+        return out.reshape(H, KW * C, OW * N)
+
+    def _add_columns(self, dx, dz, w, window: Window) -> None:
+        """The adjoint of convolution over `columns_beside`: dx (H, C, W, N), padded, summed into."""
+        OH, F, OW, N = dz.shape
+        KW, _, KH, C = w.shape
+        beside = self.empty((len(dx), KW * C, OW * N), dz.dtype)
+        beside[...] = 0
+        back = np.ascontiguousarray(_beside(w).T)
+        for r in range(OH):
+            start = r * window.strides[0]
+            part = beside[start : start + KH]
+            part += np.matmul(back, dz[r].reshape(F, OW * N)).reshape(part.shape)
+        beside = beside.reshape(len(dx), KW, C, OW, N)
+        for j in range(KW):
+            dx[:, :, window.columns(j, OW)] += beside[:, j]
+
+    @staticmethod
+    def _route(w, window: Window, groups: int) -> str:
+        """How a convolution reads its map: "in place", its columns "side by side", or its patches "copied"."""
+        if groups > 1 or window.dilation[0] > 1:
+            return "copied"
+        long = w.shape[2] * w.shape[3] >= LONG and window.strides[1] == window.dilation[1] == 1
+        return "in place" if long else "side by side"
 
     @staticmethod
     def _row_block(y) -> int:
@@ -158,19 +196,22 @@ class NumpyOps(Ops):
         (KH, KW), (SH, SW) = window.kernel, window.strides
         OH, _, OW, _ = y.shape
         dx = self.empty(x.shape, x.dtype)
-        dx[...] = 0
-        apart = SH >= KH
-        step = self._row_block(x) if apart else OH  # overlapping rows are summed first, in one block
+        apart = SH >= KH  # windows that share no row can go block by block
+        tiled = (SH, SW) == (KH, KW) and x.shape[0] == OH * KH and x.shape[2] == OW * KW  # each element is written once
+        if not tiled:
+            dx[...] = 0
+        step = self._row_block(x) if apart else OH
         for r in range(0, OH, step):
             dyr, yr = dy[r : r + step], y[r : r + step]
             xr, dxr = _rows_under(x, r, len(yr), window), _rows_under(dx, r, len(yr), window)
             wide = self._max_columns(xr, window, OW)
             dwide = self.empty(wide.shape, wide.dtype)
-            dwide[...] = 0
+            if not tiled:
+                dwide[...] = 0
             rows = [window.rows(i, len(yr)) for i in range(KH)]
-            _share(dyr, yr, [wide[s] for s in rows], [dwide[s] for s in rows])
+            _share(dyr, yr, [wide[s] for s in rows], [dwide[s] for s in rows], add=not tiled)
             columns = [window.columns(j, OW) for j in range(KW)]
-            _share(dwide, wide, [xr[:, :, s] for s in columns], [dxr[:, :, s] for s in columns])
+            _share(dwide, wide, [xr[:, :, s] for s in columns], [dxr[:, :, s] for s in columns], add=not tiled)
         return dx
 
     # -- sums, functions, the optimizer's side ---------------------------------------------------------------------
@@ -184,6 +225,10 @@ class NumpyOps(Ops):
 
     def random_bits(self, key, layer, step, shape):
         return philox_bits(key, layer, step, 0, int(np.prod(shape))).reshape(shape)
+
+    def relu(self, z, out):
+        # a row of zeros: np.maximum takes three times as long with a scalar (measured with NumPy 2.4)
+        return np.maximum(z, np.zeros(z.shape[z.ndim // 2 :], z.dtype), out=out)
 
     def erf(self, x):
         from scipy.special import erf  # comes with scikit-learn; loaded when a GELU first runs
@@ -224,6 +269,24 @@ def columns_view(x, j: int, KH: int, OH: int, OW: int):
     return np.ndarray((OH, KH * C, OW * N), x.dtype, x, j * column, (row, channel, x.itemsize))
 
 
+def rows_view(beside, KH: int, OH: int, SH: int):
+    """The im2col matrices of all kernel columns at once, on `columns_beside` (H, K, M): view (OH, KH*K, M)."""
+    H, K, M = beside.shape
+    row, line, item = beside.strides
+    return np.ndarray((OH, KH * K, M), beside.dtype, beside, 0, (SH * row, line, item))
+
+
+def _beside(w):
+    """w (KW, F, KH, C) -> (F, KH*KW*C): a row a filter, in the order of `rows_view`."""
+    return w.transpose(1, 2, 0, 3).reshape(w.shape[1], -1)
+
+
+def _row_products(dz, view):
+    """Sum over output rows of dz[r] (F, OW*N) @ view[r]' (OW*N, K): a weight gradient (F, K)."""
+    OH, F, OW, N = dz.shape
+    return np.matmul(dz.reshape(OH, F, OW * N), view.transpose(0, 2, 1)).sum(axis=0)
+
+
 def _rows_under(x, r: int, count: int, window: Window):
     """The image rows under output rows r .. r+count."""
     start = r * window.strides[0]
@@ -239,16 +302,22 @@ def _maximum(views, out) -> None:
         np.maximum(out, view, out=out)
 
 
-def _share(dy, y, views, dviews) -> None:
-    """Give dy to the first of the views that equals y: what one takes is no longer there for the next.  dviews are summed into."""
-    left = dy
-    for k, (view, dview) in enumerate(zip(views, dviews)):
-        if k == len(views) - 1:
-            dview += left
-        else:
-            taken = left * (view == y)
+def _share(dy, y, views, dviews, add: bool) -> None:
+    """Give dy to the first of the views that equals y: what one takes is no longer there for the next.
+
+    add: sum into dviews instead of writing them.
+    """
+    for view, dview in zip(views[:-1], dviews[:-1]):
+        if add:
+            taken = dy * (view == y)
             dview += taken
-            left = left - taken
+        else:
+            taken = np.multiply(dy, view == y, out=dview)
+        dy = dy - taken
+    if add:
+        dviews[-1][...] += dy
+    else:
+        dviews[-1][...] = dy
 
 
 class _Meeting:

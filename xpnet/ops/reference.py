@@ -211,6 +211,10 @@ class Ops:
         """
         return self.asarray(philox_bits(key, layer, step, 0, int(np.prod(shape))).reshape(shape))
 
+    def relu(self, z, out):
+        """max(z, 0) into out, which may be z."""
+        return self.xp.maximum(z, 0, out=out)
+
     def erf(self, x):
         """The error function, by W. J. Cody's way of a fitted series: Numerical Recipes, 3rd ed., 6.2.2.
 

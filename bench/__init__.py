@@ -1,0 +1,1 @@
+"""Benchmarks: the operations, the layers and the five workloads, by device; and the comparison with PyTorch."""
