@@ -7,6 +7,7 @@ a pool.  Sums over long runs go to BLAS.
 
 from __future__ import annotations
 
+import math
 import threading
 
 import numpy as np
@@ -16,9 +17,8 @@ from .memory import SMALL, aligned_zeros, pool
 from .reference import Ops, philox_bits
 
 CACHE = 1 << 19  # bytes of a block that should stay in a core's L2 cache between two passes over it
-UPDATE_BLOCK = 1 << 14  # elements of the flat buffers an optimizer touches at once: five arrays of 64 KiB
+UPDATE_BLOCK = 1 << 15  # elements of the flat buffers an optimizer touches at once: five arrays of 128 KiB
 LONG = 64  # from this many rows (KH*C) on, a matmul on the map in place beats one on shifted copies
-THIN = 16  # below this many channels, a matmul that yields them is slower than one that yields their patches
 
 
 class NumpyOps(Ops):
@@ -29,15 +29,13 @@ class NumpyOps(Ops):
 
     def __init__(self):
         super().__init__(np, "cpu")
+        self.empty = pool.empty
 
     def asarray(self, a, dtype=None):
         return np.asarray(a, dtype=dtype)
 
     def to_host(self, a):
         return np.asarray(a)
-
-    def empty(self, shape, dtype):
-        return pool.empty(shape, dtype)
 
     def like(self, a):
         if a.nbytes < SMALL or not (a.flags.c_contiguous or a.flags.f_contiguous):
@@ -106,34 +104,32 @@ class NumpyOps(Ops):
         dw[...] = total.reshape(groups, F // groups, KW, KH, C).transpose(2, 0, 1, 3, 4).reshape(dw.shape)
 
     def conv2d_input_grad(self, dz, w, shape, window: Window, groups: int = 1):
+        if groups > 1 or window.dilation[0] > 1:
+            return super().conv2d_input_grad(dz, w, shape, window, groups)
+        # the adjoint of reading with the columns side by side: patches are added row by row, then folded column by column
         OH, F, OW, N = dz.shape
         KW, _, KH, C = w.shape
         H, _, W, _ = shape
-        (top, bottom), (left, right) = window.padding
-        if groups == 1 and C >= THIN and window.strides == window.dilation == (1, 1):
-            # the same convolution, of dz in a border of zeros, with the kernel turned round and its channels swapped
-            above, before = KH - 1 - top, KW - 1 - left
-            border = ((above, H + KH - 1 - OH - above), (before, W + KW - 1 - OW - before))
-            if min(map(min, border)) >= 0:
-                turned = np.ascontiguousarray(w[::-1, :, ::-1].transpose(0, 3, 2, 1))
-                return self.conv2d(self.pad(dz, border), turned, Window((KH, KW)))
-        dx = self.empty((top + H + bottom, C * groups, left + W + right, N), dz.dtype)
+        (top, bottom), (left, _) = window.padding
+        beside = self.empty((top + H + bottom, KW * C, OW * N), dz.dtype)
+        beside[...] = 0
+        back, dz = np.ascontiguousarray(_beside(w).T), dz.reshape(OH, F, OW * N)
+        step = max(1, CACHE // (back.shape[0] * dz[0, 0].nbytes))
+        for r in range(0, OH, step):
+            patches = np.matmul(back, dz[r : r + step])
+            patches = patches.reshape(len(patches), KH, KW * C, OW * N)
+            for i in range(KH):
+                start, SH = r * window.strides[0] + i, window.strides[0]
+                beside[start : start + (len(patches) - 1) * SH + 1 : SH] += patches[:, i]
+        beside = beside.reshape(-1, KW, C, OW, N)[top : top + H]
+        dx = self.empty(shape, dz.dtype)
         dx[...] = 0
-        if groups == 1 and window.dilation[0] == 1:
-            self._add_columns(dx, dz, w, window)
-        else:
-            matrix = self.weight_matrix(w, groups).swapaxes(1, 2)
-            step = self._row_block(dz)
-            for r in range(0, OH, step):
-                rows = dz[r : r + step]
-                cols = np.matmul(matrix, rows.reshape(len(rows), groups, F // groups, OW * N))
-                self.col2im(cols, _rows_under(dx, r, len(rows), window), window)
-        if not window.padded:
-            return dx
-        inner = dx[top : top + H, :, left : left + W]
-        out = self.empty(inner.shape, dx.dtype)
-        out[...] = inner
-        return out
+        for j in range(KW):
+            shift, SW = j * window.dilation[1] - left, window.strides[1]
+            first, last = max(0, -(shift // SW)), min(OW, -((shift - W) // SW))  # those that meet the map
+            if first < last:
+                dx[:, :, shift + first * SW : shift + (last - 1) * SW + 1 : SW] += beside[:, j, :, first:last]
+        return dx
 
     def columns_beside(self, x, window: Window, OW: int):
         """x (H, C, W, N) once for each kernel column, shifted, side by side: (H, KW*C, OW*N).
@@ -146,21 +142,6 @@ class NumpyOps(Ops):
         for j in range(KW):
             out[:, j] = x[:, :, window.columns(j, OW)]
         return out.reshape(H, KW * C, OW * N)
-
-    def _add_columns(self, dx, dz, w, window: Window) -> None:
-        """The adjoint of convolution over `columns_beside`: dx (H, C, W, N), padded, summed into."""
-        OH, F, OW, N = dz.shape
-        KW, _, KH, C = w.shape
-        beside = self.empty((len(dx), KW * C, OW * N), dz.dtype)
-        beside[...] = 0
-        back = np.ascontiguousarray(_beside(w).T)
-        for r in range(OH):
-            start = r * window.strides[0]
-            part = beside[start : start + KH]
-            part += np.matmul(back, dz[r].reshape(F, OW * N)).reshape(part.shape)
-        beside = beside.reshape(len(dx), KW, C, OW, N)
-        for j in range(KW):
-            dx[:, :, window.columns(j, OW)] += beside[:, j]
 
     @staticmethod
     def _route(w, window: Window, groups: int) -> str:
@@ -224,7 +205,7 @@ class NumpyOps(Ops):
         return runs.reshape(H, C).sum(axis=0, out=out)
 
     def random_bits(self, key, layer, step, shape):
-        return philox_bits(key, layer, step, 0, int(np.prod(shape))).reshape(shape)
+        return philox_bits(key, layer, step, 0, math.prod(shape)).reshape(shape)
 
     def relu(self, z, out):
         # a row of zeros: np.maximum takes three times as long with a scalar (measured with NumPy 2.4)
@@ -360,7 +341,7 @@ class ReplicaOps(NumpyOps):
 
     def random_bits(self, key, layer, step, shape):
         if len(shape) == 2:  # the samples of a share follow each other
-            return philox_bits(key, layer, step, self.share.start * shape[1], int(np.prod(shape))).reshape(
+            return philox_bits(key, layer, step, self.share.start * shape[1], math.prod(shape)).reshape(
                 shape
             )
         whole = shape[:-1] + (self.whole,)
