@@ -8,7 +8,13 @@ import pytest
 from xpnet.ops.geometry import Window
 
 # (H and W, C, F, kernel, N): the convolutions of lenet, mnist-cnn and cifar-vgg, borders included
-CONVOLUTIONS = [(32, 1, 6, 5, 64), (14, 6, 16, 5, 64), (28, 1, 32, 3, 64), (26, 32, 64, 3, 64), (18, 128, 128, 3, 32)]
+CONVOLUTIONS = [
+    (32, 1, 6, 5, 64),
+    (14, 6, 16, 5, 64),
+    (28, 1, 32, 3, 64),
+    (26, 32, 64, 3, 64),
+    (18, 128, 128, 3, 32),
+]
 
 
 def _maps(ops, H, C, F, K, N):

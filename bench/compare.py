@@ -66,7 +66,9 @@ def compare(name: str, rounds: int, threads: int) -> dict:
 def main(argv=None) -> None:
     from bench.workloads import WORKLOADS
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("workloads", nargs="*", default=list(WORKLOADS), metavar="WORKLOAD")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
@@ -79,7 +81,8 @@ def main(argv=None) -> None:
         rows.append(row)
         low, high = row["quartiles"]
         print(
-            f"{name:12} {row['xpnet_ms']:9.2f} {row['torch_ms']:9.2f} {row['ratio']:6.2f}  {low:.2f} - {high:.2f}  "
+            f"{name:12} {row['xpnet_ms']:9.2f} {row['torch_ms']:9.2f} {row['ratio']:6.2f}  {low:.2f} - "
+            f"{high:.2f}  "
             f"{row['torch_layout']}",
             flush=True,
         )

@@ -24,7 +24,9 @@ def xpnet_step(name: str, x, y, device: str, precision: str):
     from xpnet.data.arrays import Arrays
 
     work = workloads.WORKLOADS[name]
-    model = Sequential(work.layers(), input_shape=work.input_shape, device=device, precision=precision, seed=0)
+    model = Sequential(
+        work.layers(), input_shape=work.input_shape, device=device, precision=precision, seed=0
+    )
     model.compile(getattr(optimizers, work.optimizer)(), "sparse_categorical_crossentropy")
     step, ops = model.train_step(), model.ops
     data, index = Arrays(ops.asarray(x), ops.asarray(y)), ops.xp.arange(len(x))
@@ -73,7 +75,9 @@ def _captured(torch, name, net, x, y, device):
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("side", choices=SIDES)
     parser.add_argument("workload")
     parser.add_argument("--batch", type=int)

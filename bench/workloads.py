@@ -1,4 +1,6 @@
-"""The five training steps that stand for the field, for xpnet; `bench/torch_steps.py` holds the same for PyTorch."""
+"""The five training steps that stand for the field, for xpnet; `bench/torch_steps.py` holds the same for
+PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from xpnet.layers import Conv2D, Dense, Dropout, Flatten, Layer, MaxPooling2D
 
 
 class Workload(NamedTuple):
-    """A network, the shape of its input, its batch and its optimizer (a torch.optim class of the same name exists)."""
+    """A network, the shape of its input, its batch and its optimizer (a torch.optim class of the same name
+    exists).
+    """
 
     layers: Callable[[], list[Layer]]
     input_shape: tuple[int, ...]

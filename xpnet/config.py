@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,7 @@ from .errors import ModelFileError
 FAMILIES = ("layers", "activations", "initializers", "losses", "metrics", "optimizers", "schedules")
 
 
-@cache
-def _arguments(cls: type) -> dict[str, Any]:
+def arguments(cls: Any) -> dict[str, Any]:
     """Names and defaults of the explicit constructor arguments, own first, then those of the bases."""
     found: dict[str, Any] = {}
     for base in cls.__mro__:
@@ -41,10 +39,10 @@ class Configurable:
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, by name."""
-        return {name: getattr(self, name) for name in _arguments(type(self))}
+        return {name: getattr(self, name) for name in arguments(type(self))}
 
     def __repr__(self) -> str:
-        defaults = _arguments(type(self))
+        defaults = arguments(type(self))
         shown = []
         for name, value in self.get_config().items():
             default = defaults[name]
@@ -81,7 +79,8 @@ def describe(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(
-        f"cannot be written to a file. Received: {value!r}. Expected: a name, a number or an object of xpnet's; "
+        f"cannot be written to a file. Received: {value!r}. Expected: a name, a number or an object of "
+        "xpnet's; "
         "a function of your own can be wrapped in a subclass of the family it belongs to"
     )
 

@@ -30,7 +30,9 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _truncated_normal(rng, stddev, shape):
-    """Normal values, those beyond two deviations drawn again, scaled so that stddev is what remains, as Keras does."""
+    """Normal values, those beyond two deviations drawn again, scaled so that stddev is what remains, as Keras
+    does.
+    """
     x = rng.standard_normal(shape)
     far = np.abs(x) > 2
     while far.any():
@@ -40,7 +42,9 @@ def _truncated_normal(rng, stddev, shape):
 
 
 class VarianceScaling(Initializer):
-    """Values of variance scale / fan, mode "fan_in", "fan_out" or "fan_avg"; distribution "normal" or "uniform"."""
+    """Values of variance scale / fan, mode "fan_in", "fan_out" or "fan_avg"; distribution "normal" or
+    "uniform".
+    """
 
     def __init__(self, scale: float = 1.0, mode: str = "fan_in", distribution: str = "normal"):
         if not scale > 0:
@@ -136,7 +140,8 @@ class Constant(Initializer):
         value = np.asarray(self.value, dtype=float)
         if value.ndim and value.shape != tuple(shape):
             raise ValueError(
-                f"Constant does not fit the weight. Received: {value.shape}. Expected: {tuple(shape)} or a number"
+                f"Constant does not fit the weight. Received: {value.shape}. Expected: {tuple(shape)} or a "
+                "number"
             )
         return np.full(shape, value)
 

@@ -56,6 +56,10 @@ class Optimizer(Configurable):
         """What a state array holds before the first step."""
         return 0.0
 
+    def __getstate__(self):
+        """Without the model it belongs to."""
+        return {key: value for key, value in self.__dict__.items() if key != "_model"}
+
     def update(self, xp, p, g, state: list[Any], lr: float, t: int) -> None:
         """One step on flat arrays, in place."""
         raise NotImplementedError(f"{type(self).__name__} has no update")
@@ -114,7 +118,8 @@ class Adagrad(Optimizer):
         _epsilon("Adagrad", epsilon)
         if not initial_accumulator_value >= 0:
             raise ValueError(
-                f"Adagrad: initial_accumulator_value must not be negative. Received: {initial_accumulator_value!r}"
+                "Adagrad: initial_accumulator_value must not be negative. Received: "
+                f"{initial_accumulator_value!r}"
             )
         self.initial_accumulator_value, self.epsilon = initial_accumulator_value, epsilon
 
@@ -187,7 +192,9 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay, 0.004 by default, as in Keras.  Loshchilov & Hutter, 2019, algorithm 2."""
+    """Adam with decoupled weight decay, 0.004 by default, as in Keras.  Loshchilov & Hutter, 2019, algorithm
+    2.
+    """
 
     def __init__(
         self, learning_rate=0.001, weight_decay=0.004, beta_1=0.9, beta_2=0.999, epsilon=1e-7, **common

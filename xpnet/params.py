@@ -81,7 +81,8 @@ class Params:
         """
         if any(size < 1 for size in shape):
             layer.fail(
-                f"a parameter would be empty. Received: {name} of shape {tuple(shape)}. Expected: sizes of at least 1"
+                f"a parameter would be empty. Received: {name} of shape {tuple(shape)}. Expected: sizes of "
+                "at least 1"
             )
         slot = Slot(layer, name, shape, order, initializer)
         self.slots.append(slot)
@@ -100,15 +101,22 @@ class Params:
         return Stream(self, self._streams - 1)
 
     def allocate(self) -> None:
-        """Lay the slots out, make the buffers and draw the initial values (on the host, so on every device alike)."""
+        """Lay the slots out, make the buffers and draw the initial values (on the host, so on every device
+        alike).
+        """
         ops, dtype = self.ops, self.dtype
         self.values = ops.flat(self._lay_out(self.slots, dtype), dtype)
         self.grads = ops.flat(len(self.values), dtype)
         self.state = ops.flat(self._lay_out(self.state_slots, dtype), dtype)
         self.pending = ops.flat(len(self.state), dtype)
         for number, slot in enumerate(self.slots):
-            rng = np.random.default_rng([self.seed, number])
-            self.write(self.values, slot, slot.draw(rng, slot.shape))
+            drawn = np.asarray(slot.draw(np.random.default_rng([self.seed, number]), slot.shape))
+            if drawn.shape not in ((), slot.shape):
+                slot.layer.fail(
+                    f"the initializer of {slot.name} made the wrong shape. Received: {drawn.shape}. "
+                    f"Expected: {slot.shape}"
+                )
+            self.write(self.values, slot, np.broadcast_to(drawn, slot.shape))
         for slot in self.state_slots:
             self.write(self.state, slot, slot.draw(None, slot.shape))
         self.pending[...] = self.state
@@ -126,7 +134,7 @@ class Params:
 
     def write(self, flat, slot: Slot, values) -> None:
         """Copy conventional values, of the host, into the slot."""
-        values = np.ascontiguousarray(np.asarray(values).transpose(slot.order), dtype=flat.dtype)
+        values = np.asarray(np.asarray(values).transpose(slot.order), dtype=flat.dtype, order="C")
         slot.view(flat)[...] = self.ops.asarray(values)
 
     def read(self, flat, slot: Slot) -> np.ndarray:
@@ -134,7 +142,9 @@ class Params:
         return np.array(self.ops.to_host(slot.view(flat)).transpose(np.argsort(slot.order)), order="C")
 
     def trainable_ranges(self) -> list[tuple[int, int]]:
-        """[start, stop) of the buffer that updates touch: neighbouring trainable slots, with the gaps between them."""
+        """[start, stop) of the buffer that updates touch: neighbouring trainable slots, with the gaps between
+        them.
+        """
         ranges: list[tuple[int, int]] = []
         joined = False
         for slot in self.slots:

@@ -1,4 +1,6 @@
-"""Learning rates that change as training goes on.  A schedule is called with the number of steps taken so far."""
+"""Learning rates that change as training goes on.  A schedule is called with the number of steps taken so
+far.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +93,9 @@ class CosineDecay(Schedule):
 
 
 class WarmUp(Schedule):
-    """A line from 0 up to the rate that follows, over the first steps; then the schedule (or rate), from its step 0."""
+    """A line from 0 up to the rate that follows, over the first steps; then the schedule (or rate), from its
+    step 0.
+    """
 
     def __init__(self, schedule, steps):
         _steps("WarmUp", "steps", steps)

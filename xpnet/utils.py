@@ -6,7 +6,9 @@ import numpy as np
 
 
 def to_categorical(x, num_classes: int | None = None) -> np.ndarray:
-    """Class indices (...,) as one-hot rows (..., K), float32.  num_classes: K, by default the largest index + 1."""
+    """Class indices (...,) as one-hot rows (..., K), float32.  num_classes: K, by default the largest index +
+    1.
+    """
     x = np.asarray(x)
     if x.ndim > 1 and x.shape[-1] == 1:
         x = x[..., 0]

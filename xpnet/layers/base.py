@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import activations
-from ..config import Configurable
+from ..config import Configurable, arguments
 from ..errors import ShapeError, unknown
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ class Layer(Configurable):
     ):
         if unexpected:
             raise TypeError(
-                f"{type(self).__name__}: {unknown('argument', next(iter(unexpected)), self._argument_names())}"
+                f"{type(self).__name__}: "
+                f"{unknown('argument', next(iter(unexpected)), self._argument_names())}"
             )
         if isinstance(input_shape, int):
             input_shape = (input_shape,)
@@ -71,7 +72,7 @@ class Layer(Configurable):
         """dL/dx; the gradients of the parameters go to self.d<name>."""
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
-    # -- what the model asks of a layer --------------------------------------------------------------------------------
+    # -- what the model asks of a layer ----------------------------------------------------------------------
 
     def children(self) -> dict[str, list[Layer]]:
         """The layers inside a container, by the name of the branch."""
@@ -90,7 +91,7 @@ class Layer(Configurable):
         """How many torch.nn modules it stands for: a fused activation is one of its own."""
         return 1 if isinstance(self.activation, activations.Linear) else 2
 
-    def twin(self) -> Layer:
+    def twin(self) -> Any:
         """A shallow copy that shares everything, the views into the model's buffers too."""
         twin = object.__new__(type(self))
         twin.__dict__.update(self.__dict__)
@@ -113,9 +114,7 @@ class Layer(Configurable):
             self.fail(f"works on feature maps. Received: {in_shape}. Expected: (C, H, W); {fix}")
 
     def _argument_names(self) -> list[str]:
-        from ..config import _arguments
-
-        return list(_arguments(type(self)))
+        return list(arguments(type(self)))
 
     def __getstate__(self):
         """Without the views into a model's buffers, which only the model can restore."""
@@ -154,7 +153,8 @@ def pair(layer_name: str, argument: str, value: Any, least: int = 1) -> tuple[in
             raise ValueError
     except (TypeError, ValueError):
         raise ValueError(
-            f"{layer_name}: {argument} must be a whole number of at least {least}, or a pair (rows, columns). "
+            f"{layer_name}: {argument} must be a whole number of at least {least}, or a pair (rows, "
+            "columns). "
             f"Received: {value!r}"
         ) from None
     return a, b

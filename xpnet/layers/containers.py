@@ -84,7 +84,8 @@ class Residual(_Container):
         out_shape, short = self._build("body", in_shape, params), self._build("shortcut", in_shape, params)
         if out_shape != short:
             self.fail(
-                f"the branches do not fit together. Received: body yields {out_shape}, shortcut {short}. Expected: the "
+                f"the branches do not fit together. Received: body yields {out_shape}, shortcut {short}. "
+                "Expected: the "
                 "same shape; give a shortcut such as [Conv2D(filters, 1, strides=...)]"
             )
         return out_shape
@@ -133,7 +134,8 @@ class Concatenate(_Container):
             or len({len(shape) for shape in shapes}) > 1
         ):
             self.fail(
-                f"the branches do not fit together. Received: outputs {shapes}. Expected: the same H and W in all"
+                f"the branches do not fit together. Received: outputs {shapes}. Expected: the same H and W "
+                "in all"
             )
         self.widths = [shape[0] for shape in shapes]
         return (sum(self.widths), *shapes[0][1:])

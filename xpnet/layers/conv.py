@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .. import activations, initializers
 from ..errors import unknown
 from ..ops.geometry import Window
@@ -20,6 +22,11 @@ class Conv2D(Layer):
     "same" (output size = input size / strides, rounded up; the odd element at the end, as in Keras), a number
     or (rows, columns) on both sides, as in PyTorch.  groups: G; each filter sees C/G channels.
     """
+
+    weight: Any
+    bias: Any
+    dweight: Any
+    dbias: Any
 
     def __init__(
         self,
@@ -62,9 +69,11 @@ class Conv2D(Layer):
         OH, OW = self.window.out_size(H, W)
         if min(OH, OW) < 1:
             self.fail(
-                f"the kernel is larger than its input. Received: a map {in_shape}, kernel_size={self.kernel_size}, "
+                f"the kernel is larger than its input. Received: a map {in_shape}, "
+                f"kernel_size={self.kernel_size}, "
                 f"dilation_rate={self.dilation_rate}, padding={self.padding!r}, which leave {OH} x {OW}. "
-                "Expected: an output of at least 1 x 1; use padding='same', a smaller kernel or fewer poolings"
+                "Expected: an output of at least 1 x 1; use padding='same', a smaller kernel or fewer "
+                "poolings"
             )
         kernel = (self.filters, C // self.groups, *self.kernel_size)
         params.reserve(self, "weight", kernel, self.kernel_initializer, order=(3, 0, 2, 1))
@@ -124,7 +133,7 @@ def resolve_padding(padding, window: Window, H: int, W: int):
         return ((0, 0), (0, 0))
     if padding != "same":
         return ((padding[0], padding[0]), (padding[1], padding[1]))
-    both = []
+    both: Any = []
     for size, stride, extent in zip((H, W), window.strides, window.extent):
         total = max((-(-size // stride) - 1) * stride + extent - size, 0)
         both.append((total // 2, total - total // 2))
@@ -136,6 +145,8 @@ class ZeroPadding2D(Layer):
 
     padding: a number, (rows, columns), or ((top, bottom), (left, right)).
     """
+
+    padding: Any
 
     def __init__(self, padding=1, **layer):
         super().__init__(**layer)

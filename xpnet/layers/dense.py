@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .. import activations, initializers
 from .base import Layer, positive
 
@@ -11,6 +13,11 @@ class Dense(Layer):
 
     W (O, I) and b (O,), as in torch.nn.Linear.  units: O.
     """
+
+    weight: Any
+    bias: Any
+    dweight: Any
+    dbias: Any
 
     def __init__(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .base import Layer
 
 
@@ -24,6 +26,17 @@ class BatchNormalization(Layer):
 
     weight (gamma), bias (beta), running_mean, running_var: (D,) or (C,), as in torch.nn.BatchNorm2d.
     """
+
+    weight: Any
+    bias: Any
+    dweight: Any
+    dbias: Any
+    running_mean: Any
+    running_var: Any
+    num_batches_tracked: Any
+    next_running_mean: Any
+    next_running_var: Any
+    next_num_batches_tracked: Any
 
     def __init__(self, momentum=0.99, epsilon=1e-3, **layer):
         super().__init__(**layer)
@@ -56,8 +69,10 @@ class BatchNormalization(Layer):
         n *= ops.batch_size(x.shape[0 if x.ndim == 2 else 3])
         if n < 2:
             self.fail(
-                "cannot normalise a batch of one sample: it has no variance. Received: a batch of 1. Expected: at "
-                "least 2; use a larger batch_size, one that leaves no single sample over, or LayerNormalization"
+                "cannot normalise a batch of one sample: it has no variance. Received: a batch of 1. "
+                "Expected: at "
+                "least 2; use a larger batch_size, one that leaves no single sample over, or "
+                "LayerNormalization"
             )
         mean = ops.batch_sum(ops.feature_sum(x)) / n
         xhat = ops.like(x)
@@ -106,6 +121,14 @@ class LayerNormalization(Layer):
     channels_last; weight and bias are (C,).
     """
 
+    weight: Any
+    bias: Any
+    dweight: Any
+    dbias: Any
+    axes: Any  # what is normalised
+    over: Any  # what shares a weight
+    spread: Any  # how a weight's axes meet x's
+
     def __init__(self, epsilon=1e-3, axis=None, **layer):
         super().__init__(**layer)
         _check("LayerNormalization", epsilon)
@@ -117,7 +140,7 @@ class LayerNormalization(Layer):
         vector = len(in_shape) == 1
         if vector or self.axis == "channels":
             shape, order = in_shape[:1], None
-            self.axes, self.over = 1, 0 if vector else (0, 2, 3)  # what is normalised; what shares a weight
+            self.axes, self.over = 1, 0 if vector else (0, 2, 3)
             self.spread = slice(None) if vector else (slice(None), None, None)
         else:
             shape, order = in_shape, (1, 0, 2)  # (C, H, W), held as (H, C, W)
@@ -136,7 +159,9 @@ class LayerNormalization(Layer):
         return y, (xhat, slope)
 
     def backward(self, dy, cache):
-        """dx = slope (g - mean(g) - xhat mean(g xhat)) with g = gamma dy, the means over each sample's features."""
+        """dx = slope (g - mean(g) - xhat mean(g xhat)) with g = gamma dy, the means over each sample's
+        features.
+        """
         xhat, slope = cache
         (dy * xhat).sum(axis=self.over, out=self.dweight)
         dy.sum(axis=self.over, out=self.dbias)

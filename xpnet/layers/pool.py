@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..ops.geometry import Window
@@ -26,7 +28,8 @@ class _Pooling2D(Layer):
         self.padding, self.ceil_mode = check_padding(kind, padding), bool(ceil_mode)
         if isinstance(self.padding, tuple) and any(2 * p > k for p, k in zip(self.padding, self.pool_size)):
             raise ValueError(
-                f"{kind}: padding must be at most half the window. Received: padding={padding}, pool_size={pool_size}"
+                f"{kind}: padding must be at most half the window. Received: padding={padding}, "
+                f"pool_size={pool_size}"
             )
 
     def build(self, in_shape, params):
@@ -36,7 +39,7 @@ class _Pooling2D(Layer):
         window = window._replace(padding=resolve_padding(self.padding, window, H, W))
         self.margin = window.padding  # without what ceil_mode adds
         if self.ceil_mode:
-            sides = tuple(
+            sides: Any = tuple(
                 (before, after + _overhang(size + before + after, before + size, kernel, stride))
                 for size, (before, after), kernel, stride in zip(
                     (H, W), window.padding, self.pool_size, self.strides
@@ -47,7 +50,8 @@ class _Pooling2D(Layer):
         OH, OW = window.out_size(H, W)
         if min(OH, OW) < 1:
             self.fail(
-                f"the window is larger than its input. Received: a map {in_shape}, pool_size={self.pool_size}, "
+                f"the window is larger than its input. Received: a map {in_shape}, "
+                f"pool_size={self.pool_size}, "
                 f"which leave {OH} x {OW}. Expected: an output of at least 1 x 1; use a smaller window, "
                 "padding='same' or ceil_mode=True"
             )
@@ -152,7 +156,9 @@ class GlobalAveragePooling2D(Layer):
 
 
 class GlobalMaxPooling2D(Layer):
-    """Largest element of each channel.  x (H, C, W, N) -> y (N, C); the gradient goes to the first of those that tie."""
+    """Largest element of each channel.  x (H, C, W, N) -> y (N, C); the gradient goes to the first of those
+    that tie.
+    """
 
     def build(self, in_shape, params):
         self.need_map(in_shape)

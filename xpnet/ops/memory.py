@@ -17,7 +17,9 @@ KEEP = 1 << 30  # bytes of unused blocks that are kept, at most
 
 
 class _Block(np.ndarray):
-    """Memory of the pool.  A type of its own: NumPy skips over a base of the array's own type, and with it the lease."""
+    """Memory of the pool.  A type of its own: NumPy skips over a base of the array's own type, and with it
+    the lease.
+    """
 
 
 class _Lease(np.ndarray):
@@ -28,7 +30,7 @@ class _Lease(np.ndarray):
     def __del__(self):
         pool = self._pool
         if pool is not None:
-            pool._free(self.base)
+            pool._free(self.base)  # type: ignore[arg-type]
 
 
 class Pool:

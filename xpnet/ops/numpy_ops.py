@@ -29,7 +29,8 @@ class NumpyOps(Ops):
 
     def __init__(self):
         super().__init__(np, "cpu")
-        self.empty = pool.empty
+
+    empty = staticmethod(pool.empty)
 
     def asarray(self, a, dtype=None):
         return np.asarray(a, dtype=dtype)
@@ -49,7 +50,7 @@ class NumpyOps(Ops):
         out[...] = x.transpose(3, 1, 0, 2)
         return out
 
-    # -- convolution: read in place where a kernel column is a long enough matrix, else with its columns side by side ---
+    # -- convolution: reads the map in place, or with its kernel columns side by side --------------------------
 
     def conv2d(self, x, w, window: Window, groups: int = 1, finish=None):
         KW, F, KH, C = w.shape
@@ -93,20 +94,20 @@ class NumpyOps(Ops):
             view = rows_view(self.columns_beside(x, window, OW), KH, OH, window.strides[0])
             dw[...] = _row_products(dz, view).reshape(F, KH, KW, C).transpose(2, 0, 1, 3)
             return
-        total = None
+        total = np.zeros((groups, F // groups, KW * KH * C), dz.dtype)
         step = self._row_block(dz)
         for r in range(0, OH, step):
             rows = dz[r : r + step]
             cols = self.im2col(_rows_under(x, r, len(rows), window), window, groups)
             d = rows.reshape(len(rows), groups, F // groups, OW * N)
-            d = np.matmul(d, cols.swapaxes(2, 3)).sum(axis=0)
-            total = d if total is None else total + d
+            total += np.matmul(d, cols.swapaxes(2, 3)).sum(axis=0)
         dw[...] = total.reshape(groups, F // groups, KW, KH, C).transpose(2, 0, 1, 3, 4).reshape(dw.shape)
 
     def conv2d_input_grad(self, dz, w, shape, window: Window, groups: int = 1):
         if groups > 1 or window.dilation[0] > 1:
             return super().conv2d_input_grad(dz, w, shape, window, groups)
-        # the adjoint of reading with the columns side by side: patches are added row by row, then folded column by column
+        # the adjoint of reading with the columns side by side: patches are added row by row, then folded
+        # column by column
         OH, F, OW, N = dz.shape
         KW, _, KH, C = w.shape
         H, _, W, _ = shape
@@ -156,7 +157,7 @@ class NumpyOps(Ops):
         """Rows of y (OH, F, OW, N) that make a block for the cache."""
         return max(1, CACHE // max(1, y[0].nbytes))
 
-    # -- pooling: a window is a row of columns, so its maximum is one over columns and then one over rows -------------
+    # -- pooling: a window is a row of columns, so its maximum is one over columns and then one over rows ----
 
     def max_pool(self, x, window: Window):
         OH, OW = window.unpadded.out_size(x.shape[0], x.shape[2])
@@ -178,7 +179,8 @@ class NumpyOps(Ops):
         OH, _, OW, _ = y.shape
         dx = self.empty(x.shape, x.dtype)
         apart = SH >= KH  # windows that share no row can go block by block
-        tiled = (SH, SW) == (KH, KW) and x.shape[0] == OH * KH and x.shape[2] == OW * KW  # each element is written once
+        # tiled: every element lies in one window, and is written once
+        tiled = (SH, SW) == (KH, KW) and x.shape[0] == OH * KH and x.shape[2] == OW * KW
         if not tiled:
             dx[...] = 0
         step = self._row_block(x) if apart else OH
@@ -192,10 +194,12 @@ class NumpyOps(Ops):
             rows = [window.rows(i, len(yr)) for i in range(KH)]
             _share(dyr, yr, [wide[s] for s in rows], [dwide[s] for s in rows], add=not tiled)
             columns = [window.columns(j, OW) for j in range(KW)]
-            _share(dwide, wide, [xr[:, :, s] for s in columns], [dxr[:, :, s] for s in columns], add=not tiled)
+            _share(
+                dwide, wide, [xr[:, :, s] for s in columns], [dxr[:, :, s] for s in columns], add=not tiled
+            )
         return dx
 
-    # -- sums, functions, the optimizer's side ---------------------------------------------------------------------
+    # -- sums, functions, the optimizer's side ---------------------------------------------------------------
 
     def feature_sum(self, a, out=None):
         if a.ndim == 2:
@@ -302,7 +306,9 @@ def _share(dy, y, views, dviews, add: bool) -> None:
 
 
 class _Meeting:
-    """Where the replicas of a step add up small arrays: each lays its part down, all wait, each sums in one order."""
+    """Where the replicas of a step add up small arrays: each lays its part down, all wait, each sums in one
+    order.
+    """
 
     def __init__(self, count: int):
         self.barrier = threading.Barrier(count)
@@ -341,8 +347,6 @@ class ReplicaOps(NumpyOps):
 
     def random_bits(self, key, layer, step, shape):
         if len(shape) == 2:  # the samples of a share follow each other
-            return philox_bits(key, layer, step, self.share.start * shape[1], math.prod(shape)).reshape(
-                shape
-            )
+            return philox_bits(key, layer, step, self.share.start * shape[1], math.prod(shape)).reshape(shape)
         whole = shape[:-1] + (self.whole,)
         return super().random_bits(key, layer, step, whole)[..., self.share]

@@ -26,7 +26,7 @@ class Ops:
     def __init__(self, xp: Any = np, device: str = "cpu"):
         self.xp, self.device = xp, device
 
-    # -- arrays: where host and device meet ------------------------------------------------------------------------
+    # -- arrays: where host and device meet ------------------------------------------------------------------
 
     def asarray(self, a, dtype=None):
         """a, an array of the host or of this device, as an array of this device."""
@@ -66,10 +66,12 @@ class Ops:
         """feature map (H, C, W, N) -> (N, C, H, W), a new array."""
         return self.xp.ascontiguousarray(x.transpose(3, 1, 0, 2))
 
-    # -- convolution -----------------------------------------------------------------------------------------------
+    # -- convolution -----------------------------------------------------------------------------------------
 
     def pad(self, x, padding, value=0.0):
-        """x (H, C, W, N) with ((top, bottom), (left, right)) rows and columns of value around it; x itself if none."""
+        """x (H, C, W, N) with ((top, bottom), (left, right)) rows and columns of value around it; x itself if
+        none.
+        """
         (top, bottom), (left, right) = padding
         if not (top or bottom or left or right):
             return x
@@ -147,7 +149,7 @@ class Ops:
             .reshape(groups, F // groups, -1)
         )
 
-    # -- pooling ---------------------------------------------------------------------------------------------------
+    # -- pooling ---------------------------------------------------------------------------------------------
 
     def _windows(self, x, window: Window):
         """The KH*KW strided views of x, padded, that lie under each kernel element in turn, row-major."""
@@ -182,13 +184,15 @@ class Ops:
         return y
 
     def sum_pool_backward(self, dy, shape, window: Window):
-        """The adjoint of sum_pool: each dy added to every element of its window, in zeros of shape (H, C, W, N)."""
+        """The adjoint of sum_pool: each dy added to every element of its window, in zeros of shape (H, C, W,
+        N).
+        """
         dx = self.xp.zeros(shape, dy.dtype)
         for dview in self._windows(dx, window):
             dview += dy
         return dx
 
-    # -- sums, masks, functions ------------------------------------------------------------------------------------
+    # -- sums, masks, functions ------------------------------------------------------------------------------
 
     def feature_sum(self, a, out=None):
         """The sum of a (N, D) over the batch, or of a (H, C, W, N) over all but the channels: (D,) or (C,)."""
@@ -234,7 +238,7 @@ class Ops:
         erfc = t * xp.exp(-z * z + 0.5 * (_ERFC[0] + ty * d) - dd)
         return xp.where(x >= 0, 1.0 - erfc, erfc - 1.0)
 
-    # -- the optimizer's side --------------------------------------------------------------------------------------
+    # -- the optimizer's side --------------------------------------------------------------------------------
 
     def guarded(self, ok, arrays, change):
         """Run change(), which writes arrays in place, so that it takes effect only where ok (a 0-d bool)
@@ -272,7 +276,9 @@ def philox_bits(key: int, layer: int, step: int, start: int, count: int) -> np.n
 
 
 class _Philox(threading.local):
-    """A generator for each thread, and the state it is set to: its buffer used up, its counter to be filled in."""
+    """A generator for each thread, and the state it is set to: its buffer used up, its counter to be filled
+    in.
+    """
 
     def __init__(self):
         self.generator = np.random.Philox(key=0)
