@@ -60,7 +60,7 @@ class NumpyOps(Ops):
         route = self._route(w, window, groups)
         if route == "in place":
             matrices = [w[j].reshape(F, -1) for j in range(KW)]
-            views = [columns_view(x, j, KH, OH, OW) for j in range(KW)]
+            views = [columns_view(x, j, KH, OH, OW, window.strides[0]) for j in range(KW)]
             part = self.empty((step, F, views[0].shape[2]), x.dtype)
         elif route == "side by side":
             matrices = [_beside(w)]
@@ -87,7 +87,7 @@ class NumpyOps(Ops):
         route = self._route(dw, window, groups)
         if route == "in place":
             for j in range(KW):
-                d = _row_products(dz, columns_view(x, j, KH, OH, OW))
+                d = _row_products(dz, columns_view(x, j, KH, OH, OW, window.strides[0]))
                 dw[j] = d.reshape(F, KH, C)
             return
         if route == "side by side":
@@ -239,19 +239,19 @@ class NumpyOps(Ops):
         return [ReplicaOps(rank, shares, meeting) for rank in range(len(shares))]
 
 
-def columns_view(x, j: int, KH: int, OH: int, OW: int):
+def columns_view(x, j: int, KH: int, OH: int, OW: int, SH: int = 1):
     """The im2col matrices of kernel column j, without a copy: x (H, C, W, N) -> view (OH, KH*C, OW*N).
 
     In (H, C, W, N) the patch rows of one output row, KH image rows of C channels, follow each other at one
     stride, W*N; and along a row OW output columns of N samples are one run.  So the matrix of output row r is
-    a window on the memory itself, and that of row r+1 begins one image row later: neighbouring matrices
+    a window on the memory itself, and that of row r+1 begins SH image rows later: neighbouring matrices
     overlap.  A matmul reads them as they stand, and KW of them, one a kernel column, make the convolution:
 
         y[r] = sum_j  w[j] (F, KH*C)  @  columns_view(x, j)[r] (KH*C, OW*N)
     """
     H, C, W, N = x.shape
     row, channel, column, _ = x.strides
-    return np.ndarray((OH, KH * C, OW * N), x.dtype, x, j * column, (row, channel, x.itemsize))
+    return np.ndarray((OH, KH * C, OW * N), x.dtype, x, j * column, (SH * row, channel, x.itemsize))
 
 
 def rows_view(beside, KH: int, OH: int, SH: int):
