@@ -36,6 +36,7 @@ class Layer(Configurable):
     ops: Ops
     where = "layer"  # "layer 3 'dense_1'" once it stands in a model
     label = ""  # the name it goes by in its model
+    parent: Layer | None = None  # the container it stands in
     needs_dx = True  # False on the first layer, whose input nobody trains
     in_shape: Shape = ()
     out_shape: Shape = ()
@@ -84,7 +85,8 @@ class Layer(Configurable):
 
     @property
     def is_trainable(self) -> bool:
-        return self.trainable
+        """Whether the optimizer updates it: neither the layer nor a container around it is frozen."""
+        return self.trainable and (self.parent is None or self.parent.is_trainable)
 
     @property
     def modules(self) -> int:

@@ -53,15 +53,14 @@ def _layers(kind: str, branch: str, value) -> list[Layer]:
 
 
 class _Container(Layer):
-    @property
-    def is_trainable(self) -> bool:
-        return self.trainable
-
     def multiply_adds(self):
         return sum(layer.multiply_adds() for branch in self.children().values() for layer in branch)
 
     def _build(self, branch: str, in_shape, params) -> Shape:
-        return Chain(self.children()[branch]).build(in_shape, params, f"{self.where} > {branch}")
+        chain = Chain(self.children()[branch])
+        for layer in chain.layers:
+            layer.parent = self
+        return chain.build(in_shape, params, f"{self.where} > {branch}")
 
 
 class Residual(_Container):

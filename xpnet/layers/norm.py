@@ -60,7 +60,7 @@ class BatchNormalization(Layer):
 
     def forward(self, x, *, train):
         xp, ops, spread = self.ops.xp, self.ops, self.spread
-        if not (train and self.trainable):
+        if not (train and self.is_trainable):
             scale = self.weight / xp.sqrt(self.running_var + self.epsilon)
             y = x * scale[spread]
             y += (self.bias - self.running_mean * scale)[spread]
