@@ -61,7 +61,8 @@ class Loss(Configurable):
                 f"{self.name}: targets do not fit the model's output. Received: y of shape {y.shape}. "
                 f"Expected: (N, {', '.join(map(str, out_shape))})"
             )
-        y = y.astype(dtype, copy=False)
+        with np.errstate(over="ignore"):
+            y = y.astype(dtype, copy=False)
         _check_finite(self.name, y)
         return y
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import operator
 import re
 import warnings
@@ -24,6 +25,7 @@ from .training.callbacks import Callback, History
 from .training.step import TrainStep
 
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16", "float64")
+_owners: weakref.WeakKeyDictionary[Layer, weakref.ref] = weakref.WeakKeyDictionary()  # the model of a layer
 
 
 class Sequential:
@@ -71,7 +73,7 @@ class Sequential:
         self._asked_shape = None if input_shape is None else self._internal(input_shape)
         if isinstance(layers, Layer):
             raise TypeError(f"layers must be a list. Received: {layers!r}. Expected: [{layers!r}]")
-        for layer in layers:
+        for layer in layers or ():
             self._append(layer)
         self._build_if_known()
 
@@ -87,8 +89,6 @@ class Sequential:
                 self._build_if_known()
         except Exception:
             self.layers.pop()
-            if self.params is not None:
-                self._rebuild()
             raise
 
     def pop(self) -> Layer:
@@ -98,6 +98,9 @@ class Sequential:
         layer = self.layers.pop()
         if self.params is not None:
             self._rebuild()
+        for one in _walk([layer]):
+            _owners.pop(one, None)
+            one.slots, one.state_slots = [], []
         return layer
 
     def to(self, device) -> Sequential:
@@ -110,7 +113,14 @@ class Sequential:
 
     def build(self, input_shape: Shape | int) -> None:
         """Fix the shapes and draw the weights, without waiting for data.  input_shape: as in the constructor."""
-        self._build(self._internal(input_shape))
+        shape = self._internal(input_shape)
+        if self.params is None:
+            self._build(shape)
+        elif shape != self.chain.in_shape:
+            raise ShapeError(
+                f"the model has been built for another input_shape. Received: {self._external(shape)}. "
+                f"Expected: {self.input_shape}, or a new model"
+            )
 
     @property
     def built(self) -> bool:
@@ -138,14 +148,7 @@ class Sequential:
 
     def all_layers(self) -> list[Layer]:
         """Every layer, those inside containers included, in the order of the forward pass."""
-
-        def walk(layers):
-            for layer in layers:
-                yield layer
-                for inner in layer.children().values():
-                    yield from walk(inner)
-
-        return list(walk(self.layers))
+        return list(_walk(self.layers))
 
     def summary(self, print_fn=print) -> None:
         """Print a table of the layers: name, output shape, parameters."""
@@ -258,8 +261,10 @@ class Sequential:
         self._check_last_batch(len(data), batch_size)
         callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
         for callback in callbacks:
-            if not hasattr(callback, "on_epoch_end"):
-                raise TypeError(f"callbacks must be Callback objects. Received: {callback!r}")
+            if not isinstance(callback, Callback):
+                raise TypeError(
+                    f"callbacks must be objects of a subclass of xpnet.callbacks.Callback. Received: {callback!r}"
+                )
         if verbose not in (0, 1, 2, "auto", True, False):
             raise ValueError(f"verbose must be 0, 1, 2 or 'auto'. Received: {verbose!r}")
         verbose = 1 if verbose == "auto" else int(verbose)
@@ -269,8 +274,20 @@ class Sequential:
             self, data, validation, batch_size, epochs, initial_epoch, callbacks, verbose, bool(shuffle)
         )
 
-    def evaluate(self, x, y, batch_size: int | None = None, sample_weight=None, return_dict: bool = False):
-        """Loss and metrics in inference, means over samples: [loss, *metrics], the loss alone where there are none."""
+    def evaluate(
+        self,
+        x,
+        y,
+        batch_size: int | None = None,
+        verbose: int | str = 0,
+        sample_weight=None,
+        return_dict: bool = False,
+    ):
+        """Loss and metrics in inference, means over samples: [loss, *metrics], the loss alone where there are
+        none.
+
+        verbose: taken, so that Keras scripts run; nothing is printed.
+        """
         self._need_compiled()
         data = self._data(x, y, sample_weight)
         size = None if batch_size is None else _whole("batch_size", batch_size, 1)
@@ -352,9 +369,10 @@ class Sequential:
     def forward(self, x, *, train: bool = False):
         """(y, caches): outputs for x, and what `backward` needs.  In training mode dropout masks and batches normalise."""
         x = self._inputs(x)
-        y, caches = self._need_built().forward(self.enter(x, self.ops), train=train)
+        with np.errstate(all="ignore"):
+            y, caches = self._need_built().forward(self.enter(x, self.ops), train=train)
         y = self._to_user(self.leave(y))
-        return (y if not isinstance(x, np.ndarray) else self.ops.to_host(y)), caches
+        return (y if not isinstance(x, np.ndarray) else self.ops.to_host(y)), _Caches(caches, len(x))
 
     def backward(self, dy, caches):
         """dL/dx from dL/dy and the caches of a forward, which are used up; the parameters' gradients go to the layers."""
@@ -366,12 +384,14 @@ class Sequential:
                 + f" for {len(chain.layers)} layers. Expected: those that model.forward(x, train=True) returned, once"
             )
         dy = as_array(dy, "dy", self.ops)
-        if dy.shape[1:] != self.output_shape:
+        expected = (getattr(caches, "samples", len(dy)), *self.output_shape)
+        if dy.shape != expected:
             raise ShapeError(
-                f"dy does not fit the model's output. Received: {dy.shape}. Expected: {('N', *self.output_shape)}"
+                f"dy does not fit the model's output. Received: {dy.shape}. Expected: {expected}"
             )
         host = isinstance(dy, np.ndarray)
-        dx = chain.backward(self.enter(dy, self.ops, copy=True), caches)
+        with np.errstate(all="ignore"):
+            dx = chain.backward(self.enter(dy, self.ops, copy=True), caches)
         dx = self._to_user(self.leave(dx))
         return self.ops.to_host(dx) if host else dx
 
@@ -391,7 +411,7 @@ class Sequential:
         layers = self._need_built().layers
         if folded is not None:
             layers = [*layers[:-1], layers[-1].without_activation()]
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             for layer in layers:
                 h, _ = layer.forward(h, train=False)
         return h
@@ -432,6 +452,10 @@ class Sequential:
                 if value.shape != slot.shape:
                     raise ShapeError(
                         f"{slot.layer.where}: {name} does not fit. Received: {value.shape}. Expected: {slot.shape}"
+                    )
+                if value.dtype.kind not in "biuf":
+                    raise ValueError(
+                        f"{slot.layer.where}: {name} must be numbers. Received: dtype {value.dtype}. Expected: {self.dtype}"
                     )
                 arrays[name] = value
         for name, value in arrays.items():
@@ -504,12 +528,31 @@ class Sequential:
                     "one of its own for each place"
                 )
             seen.add(id(one))
+        try:
+            self._claim([layer])
+        except ValueError:
+            self.layers.pop()
+            raise
         counts: dict[str, int] = {}
         for one in everything:
             base = _snake(type(one).__name__)
             number = counts.get(base, 0)
             counts[base] = number + 1
             one.label = one.name or (f"{base}_{number}" if number else base)
+
+    def _claim(self, layers) -> None:
+        """Note that the layers stand here; ValueError where one holds its weights in another model."""
+        for one in _walk(layers):
+            owner = _owners.get(one, lambda: None)()
+            if owner is self:
+                continue
+            if owner is not None and owner.built and any(one is other for other in owner.all_layers()):
+                raise ValueError(
+                    f"a layer can stand in one model only. Received: {one!r}, which stands in {owner.name!r}. Expected: "
+                    "an instance of its own for each; for a part of a trained model copy.deepcopy(model), then pop"
+                )
+            _owners[one] = weakref.ref(self)
+            one.slots, one.state_slots = [], []
 
     def _build_if_known(self) -> None:
         shape = self._asked_shape
@@ -521,10 +564,18 @@ class Sequential:
     def _build(self, in_shape: Shape) -> None:
         if not self.layers:
             raise NotBuiltError("the model has no layers. Expected: Sequential([...]), or model.add(layer)")
+        self._claim(self.layers)
         params = Params(self.seed, self.ops, self.dtype, self.data_format)
         chain = Chain(self.layers)
-        chain.build(in_shape, params)
-        params.allocate()
+        before = [(layer, layer.__dict__.copy()) for layer in self.all_layers()]
+        try:
+            chain.build(in_shape, params)
+            params.allocate()
+        except Exception:
+            for layer, fields in before:  # what was built before stays whole
+                layer.__dict__.clear()
+                layer.__dict__.update(fields)
+            raise
         self.chain, self.params = chain, params
         self._train_step = None
         if self.optimizer is not None:
@@ -604,6 +655,9 @@ class Sequential:
             self.optimizer.iterations = saved["iterations"]
         self.params.step, self.epochs_trained = saved["step"], saved["epochs_trained"]
 
+    def __copy__(self) -> Sequential:
+        return copy.deepcopy(self)  # two models cannot share layers
+
     def __getstate__(self):
         """For copying and pickling: the layers without their views, and the arrays by name."""
         keep = (
@@ -662,7 +716,7 @@ class Sequential:
 
     def _inputs(self, x, what: str = "x"):
         """x, checked against the input shape; an unbuilt model is built for it."""
-        x = check_x(x, None if self.params is None else self.input_shape, self.ops, what)
+        x = check_x(x, None if self.params is None else self.input_shape, self.ops, what, self.dtype)
         if self.params is None:
             self._build(self._internal(x.shape[1:]))
         return x
@@ -699,7 +753,7 @@ class Sequential:
                 labels = y.argmax(axis=1)
         if labels is not None:
             counts = np.unique(labels, return_counts=True)[1]
-            held = round(len(data) * share)
+            held = math.ceil(len(data) * share)
             if counts.min() < 2 or min(held, len(data) - held) < len(counts):
                 if stratify:
                     raise ValueError(
@@ -738,6 +792,22 @@ def load_model(path, device: Any = "auto", custom_objects: dict[str, type] | Non
     from .interop.files import read_model
 
     return read_model(path, device, custom_objects)
+
+
+class _Caches(list):
+    """What the layers remember of one forward of so many samples."""
+
+    def __init__(self, caches, samples: int):
+        super().__init__(caches)
+        self.samples = samples
+
+
+def _walk(layers):
+    """Every layer, those inside containers included, in the order of the forward pass."""
+    for layer in layers:
+        yield layer
+        for inner in layer.children().values():
+            yield from _walk(inner)
 
 
 def _named_metrics(chosen) -> list[tuple[str, metrics.Metric]]:

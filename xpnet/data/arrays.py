@@ -32,12 +32,10 @@ class Arrays:
         )
 
     def weight(self, index) -> float:
-        """What a mean over the samples at index divides by."""
-        from ..losses import total_weight
-
+        """The sum of the weights of the samples at index: what a mean over them divides by, unless it is 0."""
         if self.w is None:
             return float(index.stop - index.start if isinstance(index, slice) else len(index))
-        return total_weight(0, self.w[index])
+        return float(self.w[index].sum())
 
 
 def as_array(a, what: str, ops=None):
@@ -50,7 +48,10 @@ def as_array(a, what: str, ops=None):
         a = a.detach()
     if hasattr(a, "__dlpack__") and hasattr(a, "__dlpack_device__"):
         if int(a.__dlpack_device__()[0]) == 1:  # kDLCPU
-            return np.from_dlpack(a)
+            try:
+                return np.from_dlpack(a)
+            except (BufferError, RuntimeError):  # a type that NumPy lacks, as bfloat16; asarray says so
+                pass
         if hasattr(a, "get"):
             return a.get()
     try:
@@ -62,8 +63,8 @@ def as_array(a, what: str, ops=None):
         ) from None
 
 
-def check_x(x, in_shape: tuple[int, ...] | None, ops, what: str = "x"):
-    """x (N, *in_shape) of finite numbers; in_shape None: any shape a model can be built for."""
+def check_x(x, in_shape: tuple[int, ...] | None, ops, what: str = "x", dtype=np.float32):
+    """x (N, *in_shape) of numbers finite in dtype; in_shape None: any shape a model can be built for."""
     x = as_array(x, what, ops)
     if x.dtype.kind not in "bifu":
         raise ValueError(
@@ -95,18 +96,21 @@ def check_x(x, in_shape: tuple[int, ...] | None, ops, what: str = "x"):
     if not len(x):
         raise ValueError(f"{what} is empty. Received: {x.shape}. Expected: at least one sample")
     if isinstance(x, np.ndarray) and x.dtype.kind == "f":
-        _check_finite(x, what)
+        _check_finite(x, what, np.dtype(dtype))
     return x
 
 
-def _check_finite(x: np.ndarray, what: str) -> None:
+def _check_finite(x: np.ndarray, what: str, dtype: np.dtype) -> None:
     rows = max(1, CHUNK // max(1, x[0].size))
     for start in range(0, len(x), rows):
         part = x[start : start + rows]
+        if dtype.itemsize < part.dtype.itemsize:
+            with np.errstate(all="ignore"):
+                part = part.astype(dtype)
         if not np.isfinite(part).all():
             row = start + int(np.argmin(np.isfinite(part).reshape(len(part), -1).all(axis=1)))
             raise ValueError(
-                f"{what} must be finite. Received: NaN or infinity, first in sample {row}. Expected: numbers; "
+                f"{what} must be finite. Received: NaN or infinity, first in sample {row}. Expected: numbers within {dtype}; "
                 "np.nan_to_num, or leave such samples out"
             )
 
@@ -132,6 +136,11 @@ def check_weights(w, n: int, dtype) -> np.ndarray | None:
 def class_weights(class_weight, y: np.ndarray, dtype) -> np.ndarray:
     """A weight a sample from {class: weight}, or "balanced": N / (K * samples of the class), as in scikit-learn."""
     labels = y.argmax(axis=1) if y.ndim == 2 and y.shape[1] > 1 else y.reshape(len(y), -1)[:, 0]
+    if y.ndim > 2 or (labels != np.floor(labels)).any() or labels.min() < 0:
+        raise ValueError(
+            f"class_weight needs targets that are one class a sample. Received: y of shape {y.shape}, dtype {y.dtype}. "
+            "Expected: class indices or one-hot rows; for others use sample_weight"
+        )
     labels = np.asarray(labels).astype(int)
     if class_weight == "balanced":
         counts = np.bincount(labels)
@@ -140,19 +149,25 @@ def class_weights(class_weight, y: np.ndarray, dtype) -> np.ndarray:
         table = class_weight
     else:
         raise ValueError(f"class_weight must be a dict or 'balanced'. Received: {class_weight!r}")
-    weights = np.ones(int(max(labels.max(), *table.keys())) + 1)
+    weights = np.ones(int(labels.max()) + 1)
     for label, weight in table.items():
-        if not weight >= 0 or int(label) != label or label < 0:
+        if not all(isinstance(v, (int, float, np.number)) for v in (label, weight)) or not (
+            0 <= weight < np.inf and label >= 0 and int(label) == label
+        ):
             raise ValueError(
                 f"class_weight must map class indices to weights of at least 0. Received: {label!r}: {weight!r}"
             )
-        weights[int(label)] = weight
+        if label < len(weights):
+            weights[int(label)] = weight
     return weights[labels].astype(dtype)
 
 
 def check_lengths(**arrays) -> None:
     """All arrays that are given have the same number of samples."""
-    lengths = {name: len(a) for name, a in arrays.items() if a is not None}
+    for name, a in arrays.items():
+        if not a.ndim:
+            raise ShapeError(f"{name} must have a row for each sample. Received: {a!r}. Expected: an array")
+    lengths = {name: len(a) for name, a in arrays.items()}
     if len(set(lengths.values())) > 1:
         received = ", ".join(f"{n} in {name}" for name, n in lengths.items())
         raise ShapeError(f"numbers of samples differ. Received: {received}. Expected: the same in each")

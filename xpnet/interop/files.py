@@ -12,8 +12,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..config import describe, restore
 from ..errors import ModelFileError
 from ..model import Sequential
@@ -40,7 +38,7 @@ def save_model(model: Sequential, path, training: bool = False) -> None:
     }
     metadata = {"xpnet": FORMAT, "architecture": json.dumps(architecture)}
     saved = model._snapshot()
-    tensors = {name: np.ascontiguousarray(a) for name, a in saved["weights"].items()}
+    tensors = dict(saved["weights"])
     compiled = None
     if model.loss is not None:
         try:
@@ -55,7 +53,7 @@ def save_model(model: Sequential, path, training: bool = False) -> None:
     if compiled is not None:
         metadata["compile"] = json.dumps(compiled)
     if training:
-        tensors |= {STATE + name: np.ascontiguousarray(a) for name, a in saved["optimizer"].items()}
+        tensors |= {STATE + name: a for name, a in saved["optimizer"].items()}
         metadata["training"] = json.dumps({k: saved[k] for k in ("iterations", "step", "epochs_trained")})
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into")
@@ -123,6 +121,15 @@ def read_model(path, device: Any, custom_objects: dict[str, type] | None) -> Seq
             model.metrics = [(label, metric) for (label, _), (_, metric) in zip(made, model.metrics)]
         if training is not None:
             arrays = {name.removeprefix(STATE): a for name, a in tensors.items() if name.startswith(STATE)}
+            expected = {name: a.shape for name, a in model._snapshot()["optimizer"].items()}
+            received = {name: a.shape for name, a in arrays.items()}
+            wrong = [n for n in expected | received if expected.get(n) != received.get(n)]
+            if wrong:
+                n = wrong[0]
+                raise ModelFileError(
+                    f"{path}: the optimizer's state does not fit. Received: {STATE + n} of shape {received.get(n)}. "
+                    f"Expected: {expected.get(n)}"
+                )
             model._load_snapshot({"weights": weights, "optimizer": arrays, **training})
     except ModelFileError:
         raise

@@ -148,8 +148,8 @@ def evaluate(model, data: Arrays, batch_size: int | None = None) -> Totals:
         y, w = ops.asarray(y), None if w is None else ops.asarray(w)
         p = model.leave(model.infer(model.enter(x, ops), head.folded))
         weight = data.weight(block)
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            loss, _ = head.loss.value_and_grad(ops, p, y, w, weight)
+        with np.errstate(all="ignore"):
+            loss, _ = head.loss.value_and_grad(ops, p, y, w, weight or 1.0)
             return loss, metric_sums(metrics, ops, head, p, y, w), weight
 
     totals = Totals(model)

@@ -46,9 +46,10 @@ def head_of(layers: list[Layer], loss) -> Head:
     ends = isinstance(function, activations.TABLE[loss.folds])
     if loss.from_logits is False and not ends:
         return Head(loss, None)
-    loss = copy.copy(loss)
-    loss.from_logits = True
-    return Head(loss, function if ends else None)
+    meant = copy.copy(loss)
+    # binary cross-entropy of a softmax: its outputs are probabilities, if not those of this loss's own activation
+    meant.from_logits = ends or not (loss.folds == "sigmoid" and isinstance(function, activations.Softmax))
+    return Head(meant, function if ends else None)
 
 
 def clone(layer: Layer, ops, grads) -> Layer:
@@ -95,6 +96,7 @@ class Replica:
         self.model, self.ops, self.head, self.share = model, ops, head, share
         self.chain = training_chain(model.layers, ops, grads, head)
 
+    @np.errstate(all="ignore")  # each thread has a setting of its own
     def work(self, data, index, divisor, metrics) -> tuple[Any, list]:
         """Forward, loss, metrics and backward of this share; the gradients stay in the replica's buffer."""
         x, y, w = data.take(index[self.share])
@@ -118,7 +120,11 @@ def metric_sums(metrics, ops, head: Head, p, y, w) -> list:
     ):
         q = ops.like(p)
         head.folded.forward(ops, p, q)
-    return [metric.sums(ops, q, y, w) for metric in metrics]
+    answers = q
+    if head.folded is None and head.loss.folds == "sigmoid" and head.loss.from_logits:
+        answers = ops.like(p)  # yes or no is read from a probability, also where the model yields logits
+        activations.Sigmoid().forward(ops, p, answers)
+    return [metric.sums(ops, answers if metric.ranks_only else q, y, w) for metric in metrics]
 
 
 class Result(NamedTuple):
@@ -172,7 +178,7 @@ class TrainStep:
     def gradients(self, data, index) -> tuple[Any, list, list]:
         """Loss, metric sums and the gradient buffers that add up to the gradient."""
         replicas = self.replicas(len(index))
-        divisor = data.weight(index)
+        divisor = data.weight(index) or 1.0
         if len(replicas) == 1:
             loss, sums = replicas[0].work(data, index, divisor, self.metrics)
             return loss, sums, self.grads[:1]
@@ -189,8 +195,10 @@ class TrainStep:
         return sum(losses[1:], losses[0]), [sum(s[1:], s[0]) for s in zip(*sums)], self.grads[: len(replicas)]
 
     def __call__(self, data, index) -> Result:
+        # a frozen layer, or one whose last step was skipped, has nothing to propose
+        self.params.pending[...] = self.params.state
         # a NaN is found by its consequence and reported with its layer, so NumPy need not warn of each
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        with np.errstate(all="ignore"):
             loss, sums, grads = self.gradients(data, index)
             ok = self.update(grads, loss)
         return Result(loss, sums, ok)
@@ -208,7 +216,7 @@ class TrainStep:
                 if not _finite(ops, h):
                     return layer.where
             p = ops.unpack(h) if h.ndim == 4 else h
-            loss, dy = self.head.loss.value_and_grad(ops, p, y, w, data.weight(index))
+            loss, dy = self.head.loss.value_and_grad(ops, p, y, w, data.weight(index) or 1.0)
             if not _finite(ops, loss):
                 return None
             dy = ops.pack(dy, dy.dtype) if h.ndim == 4 else dy
@@ -283,6 +291,7 @@ class Update:
             params.step += 1
         return ok
 
+    @np.errstate(all="ignore")
     def _gather(self, pieces, grads):
         """Add the replicas' gradients into the first buffer; the sum of squares."""
         clip, first = self.optimizer.clipvalue, self.params.grads
@@ -312,6 +321,7 @@ class Update:
             g = self.params.grads[slot.start : slot.start + slot.size]
             g *= xp.minimum(1.0, limit / xp.maximum(xp.sqrt(xp.dot(g, g)), 1e-30)).astype(g.dtype)
 
+    @np.errstate(all="ignore")
     def _update(self, pieces, scale, lr, t):
         opt, params = self.optimizer, self.params
         for piece in pieces:
