@@ -1,1 +1,3 @@
-"""Benchmarks: the operations, the layers and the five workloads, by device; and the comparison with PyTorch."""
+"""Benchmarks: the operations, the layers and the five workloads, by device; and the comparison with
+PyTorch.
+"""

@@ -2,8 +2,8 @@
 
     python -m bench.compare [WORKLOAD ...] [--rounds 15] [--threads 2] [--json FILE]
 
-Both sides train the same network from the same weights on the same batch with the same number of threads; PyTorch runs
-in both of its memory formats and the faster one counts.  A ratio below 1 means that xpnet is faster.
+Both sides train the same network from the same weights on the same batch with the same number of threads;
+PyTorch runs in both of its memory formats and the faster one counts.  A ratio below 1: xpnet is faster.
 """
 
 from __future__ import annotations

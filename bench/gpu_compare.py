@@ -2,8 +2,9 @@
 
     python -m bench.gpu_compare SIDE WORKLOAD [--batch N] [--device cuda] [--precision float32]
 
-SIDE: xpnet, or PyTorch as eager, channels_last, compile (torch.compile with reduce-overhead) or graph (a CUDA graph
-captured by hand).  Data lie on the device already; the median of 30 rounds is quoted, each waiting for the device.
+SIDE: xpnet, or PyTorch as eager, channels_last, compile (torch.compile with reduce-overhead) or graph (a CUDA
+graph captured by hand).  Data lie on the device already; the median of 30 rounds is quoted, each waiting for
+the device.
 """
 
 from __future__ import annotations

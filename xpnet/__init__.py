@@ -57,8 +57,8 @@ _HOME = {
     "numerical_gradient": "testing",
 }
 _MODULES = (
-    "activations", "callbacks", "datasets", "initializers", "layers", "losses", "metrics", "models", "optimizers",
-    "schedules", "utils", "viz",
+    "activations", "callbacks", "datasets", "initializers", "layers", "losses", "metrics", "models",
+    "optimizers", "schedules", "utils", "viz",
 )  # fmt: skip
 
 

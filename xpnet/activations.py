@@ -28,7 +28,7 @@ class ActivationFunction(Configurable):
 
     @property
     def name(self) -> str:
-        return next(name for name, cls in TABLE.items() if cls is type(self))
+        return next((name for name, cls in TABLE.items() if cls is type(self)), type(self).__name__)
 
     def __call__(self, ops, z):
         """f(z) in z's own memory where that can be: (y, what backward needs)."""

@@ -45,19 +45,26 @@ class Configurable:
         defaults = arguments(type(self))
         shown = []
         for name, value in self.get_config().items():
-            default = defaults[name]
+            value, default = _plain(value), defaults[name]
             if default is inspect.Parameter.empty:
-                shown.append(f"{value!r}")
-            elif describe_or_repr(value) != describe_or_repr(default):
+                shown.append(repr(value))
+            elif value != default and not (default is None and value == "linear"):
                 shown.append(f"{name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
-def describe_or_repr(value: object) -> object:
-    try:
-        return describe(value)
-    except TypeError:
-        return repr(value)
+def _plain(value: Any) -> Any:
+    """value as one would type it: the name of an object that has nothing but defaults, a number for equal
+    pairs.
+    """
+    if isinstance(value, Configurable):
+        name = getattr(value, "name", None)
+        defaults = arguments(type(value))
+        plain = all(_plain(v) == defaults[k] for k, v in value.get_config().items())
+        return name if plain and isinstance(name, str) else value
+    if isinstance(value, tuple) and len(value) == 2 and value[0] == value[1]:
+        return value[0]
+    return value
 
 
 def describe(value: Any) -> Any:

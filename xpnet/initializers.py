@@ -17,6 +17,10 @@ from .errors import unknown
 class Initializer(Configurable):
     """Base: __call__(rng, shape) -> float64 array of shape."""
 
+    @property
+    def name(self) -> str:
+        return next((name for name, cls in TABLE.items() if cls is type(self)), type(self).__name__)
+
     def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         raise NotImplementedError
 

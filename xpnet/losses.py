@@ -49,7 +49,9 @@ class Loss(Configurable):
         return total, dp
 
     def check_targets(self, y: np.ndarray, out_shape: tuple[int, ...], dtype) -> np.ndarray:
-        """y as this loss wants it for outputs of out_shape (without the batch), or an error that says what is wrong."""
+        """y as this loss wants it for outputs of out_shape (without the batch), or an error that says what is
+        wrong.
+        """
         if y.dtype.kind not in "bifu":
             raise ValueError(
                 f"{self.name}: targets must be numbers. Received: dtype {y.dtype}. Expected: {dtype}"
@@ -85,7 +87,9 @@ class Loss(Configurable):
 
 
 def total_weight(n: int, weight) -> float:
-    """What a mean over a batch divides by: its weights' sum; 1 where that is zero, so that the mean is zero too."""
+    """What a mean over a batch divides by: its weights' sum; 1 where that is zero, so that the mean is zero
+    too.
+    """
     return float(n) if weight is None else float(weight.sum()) or 1.0
 
 
@@ -118,14 +122,16 @@ class CategoricalCrossentropy(Loss):
     def check_targets(self, y, out_shape, dtype):
         if y.ndim == len(out_shape) or (y.ndim == 2 and y.shape[1] == 1 and out_shape != (1,)):
             raise ShapeError(
-                f"{self.name}: targets do not fit the model's output. Received: y of shape {y.shape}, which looks like "
+                f"{self.name}: targets do not fit the model's output. Received: y of shape {y.shape}, which "
+                "looks like "
                 f"class indices. Expected: one row of {out_shape[0]} for each sample; use "
                 "loss='sparse_categorical_crossentropy', or xpnet.utils.to_categorical(y)"
             )
         y = super().check_targets(y, out_shape, dtype)
         if len(y) and (y.min() < 0 or y.max() > 1 + 1e-6):
             raise ValueError(
-                f"{self.name}: targets must be probabilities. Received: values from {y.min():g} to {y.max():g}. "
+                f"{self.name}: targets must be probabilities. Received: values from {y.min():g} to "
+                f"{y.max():g}. "
                 "Expected: 0 to 1, as to_categorical makes them"
             )
         return y
@@ -157,7 +163,9 @@ class CategoricalCrossentropy(Loss):
 
 
 class SparseCategoricalCrossentropy(CategoricalCrossentropy):
-    """-log of the true class's probability; targets are class indices 0 .. K-1, (N,) or (N, 1), or (N, H, W) for maps."""
+    """-log of the true class's probability; targets are class indices 0 .. K-1, (N,) or (N, 1), or (N, H, W)
+    for maps.
+    """
 
     def check_targets(self, y, out_shape, dtype):
         K, pixels = out_shape[0], out_shape[1:]
@@ -176,7 +184,8 @@ class SparseCategoricalCrossentropy(CategoricalCrossentropy):
             )
         if y.dtype.kind not in "bifu":
             raise ValueError(
-                f"{self.name}: targets must be class indices. Received: dtype {y.dtype}. Expected: whole numbers from "
+                f"{self.name}: targets must be class indices. Received: dtype {y.dtype}. Expected: whole "
+                "numbers from "
                 "0; np.unique(y, return_inverse=True) turns names into them"
             )
         if y.dtype.kind == "f":
@@ -187,8 +196,10 @@ class SparseCategoricalCrossentropy(CategoricalCrossentropy):
                 )
         if y.size and not (y.min() >= 0 and y.max() < K):
             raise ValueError(
-                f"{self.name}: a class index is out of range. Received: labels from {y.min()} to {y.max()}. Expected: 0 to "
-                f"{K - 1}, since the model has {K} outputs; number the classes from 0, or give the last layer more units"
+                f"{self.name}: a class index is out of range. Received: labels from {y.min()} to {y.max()}. "
+                "Expected: 0 to "
+                f"{K - 1}, since the model has {K} outputs; number the classes from 0, or give the last "
+                "layer more units"
             )
         return y.astype(np.int64, copy=False)
 
@@ -216,7 +227,8 @@ class BinaryCrossentropy(Loss):
         y = super().check_targets(y, out_shape, dtype)
         if len(y) and (y.min() < 0 or y.max() > 1):
             raise ValueError(
-                f"{self.name}: targets must lie between 0 and 1. Received: values from {y.min():g} to {y.max():g}"
+                f"{self.name}: targets must lie between 0 and 1. Received: values from {y.min():g} to "
+                f"{y.max():g}"
             )
         return y
 
@@ -239,7 +251,9 @@ class BinaryCrossentropy(Loss):
 
 
 def _tiny(p) -> float:
-    """The smallest probability whose logarithm a loss takes: Keras's epsilon, or one that float64 can afford."""
+    """The smallest probability whose logarithm a loss takes: Keras's epsilon, or one that float64 can
+    afford.
+    """
     return 1e-7 if p.dtype.itemsize <= 4 else 1e-15
 
 

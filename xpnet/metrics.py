@@ -133,6 +133,9 @@ class _Counts(Metric):
         hit = (w * (predicted & true)).sum(axis=0)
         return xp.concatenate([hit, (w * predicted).sum(axis=0), (w * true).sum(axis=0)])
 
+    def _figure(self, hit, predicted, true):
+        raise NotImplementedError(f"{type(self).__name__} has no figure")
+
     def result(self, total):
         hit, predicted, true = np.asarray(total, float).reshape(3, -1)
         if self.average == "micro":

@@ -70,6 +70,7 @@ class Sequential:
         self.epochs_trained = 0
         self._train_step: tuple[Any, TrainStep] | None = None
         self._use_device(device)
+        self._without_channel = False  # images come as (N, H, W)
         self._asked_shape = None if input_shape is None else self._internal(input_shape)
         if isinstance(layers, Layer):
             raise TypeError(f"layers must be a list. Received: {layers!r}. Expected: [{layers!r}]")
@@ -77,10 +78,12 @@ class Sequential:
             self._append(layer)
         self._build_if_known()
 
-    # -- structure -----------------------------------------------------------------------------------------------------
+    # -- structure -------------------------------------------------------------------------------------------
 
     def add(self, layer: Layer) -> None:
-        """Append a layer.  Parameters, running statistics and optimizer state of the others stay as they are."""
+        """Append a layer.  Parameters, running statistics and optimizer state of the others stay as they
+        are.
+        """
         self._append(layer)
         try:
             if self.params is not None:
@@ -112,7 +115,9 @@ class Sequential:
         return self
 
     def build(self, input_shape: Shape | int) -> None:
-        """Fix the shapes and draw the weights, without waiting for data.  input_shape: as in the constructor."""
+        """Fix the shapes and draw the weights, without waiting for data.  input_shape: as in the
+        constructor.
+        """
         shape = self._internal(input_shape)
         if self.params is None:
             self._build(shape)
@@ -138,8 +143,9 @@ class Sequential:
 
     @property
     def input_shape(self) -> Shape:
-        """Of one sample, in the model's data_format."""
-        return self._external(self._need_built().in_shape)
+        """Of one sample, in the model's data_format; (H, W) where the model was given that."""
+        in_shape = self._need_built().in_shape
+        return in_shape[1:] if self._without_channel else self._external(in_shape)
 
     @property
     def output_shape(self) -> Shape:
@@ -167,7 +173,8 @@ class Sequential:
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         line = "-" * (sum(widths) + 4)
         print_fn(
-            f"{self.name}: input {self.input_shape}, {self.data_format}, {self.precision_meaning}, on {self.device}"
+            f"{self.name}: input {self.input_shape}, {self.data_format}, {self.precision_meaning}, on "
+            f"{self.device}"
         )
         print_fn(line)
         for number, (a, b, c) in enumerate(rows):
@@ -183,7 +190,7 @@ class Sequential:
         self._need_built()
         return self.params.count()
 
-    # -- training ------------------------------------------------------------------------------------------------------
+    # -- training --------------------------------------------------------------------------------------------
 
     def compile(self, optimizer="adam", loss=None, metrics=()) -> None:
         """Choose how to train.
@@ -195,7 +202,7 @@ class Sequential:
         if loss is None:
             raise ValueError(f"compile needs a loss. Expected one of: {', '.join(sorted(losses.TABLE))}")
         loss, optimizer = losses.get(loss), optimizers.get(optimizer)
-        owner = getattr(optimizer, "_model", lambda: None)()
+        owner = optimizer.owner and optimizer.owner()
         if owner is not None and owner is not self and owner.optimizer is optimizer:
             raise ValueError(
                 f"this optimizer belongs to another model. Received: {optimizer!r}. Make a new one"
@@ -205,7 +212,7 @@ class Sequential:
         if len(set(labels)) < len(labels):
             raise ValueError(f"metrics must have different names. Received: {labels}")
         self.optimizer, self.loss, self.metrics = optimizer, loss, chosen
-        optimizer._model = weakref.ref(self)
+        optimizer.owner = weakref.ref(self)
         optimizer.iterations = 0
         self._train_step = None
         self._reset_optimizer()
@@ -248,10 +255,12 @@ class Sequential:
         if validation_data is not None:
             if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
                 raise ValueError(
-                    f"validation_data must be (x, y) or (x, y, sample_weight). Received: {type(validation_data).__name__}"
+                    "validation_data must be (x, y) or (x, y, sample_weight). Received: "
+                    f"{type(validation_data).__name__}"
                     + (f" of {len(validation_data)}" if isinstance(validation_data, (tuple, list)) else "")
                 )
-            validation = self._data(*validation_data, what="validation ")
+            xv, yv, *wv = validation_data
+            validation = self._data(xv, yv, wv[0] if wv else None, what="validation ")
         elif validation_split:
             data, validation = self._split(data, validation_split, stratify)
         epochs, initial_epoch = _whole("epochs", epochs, 0), _whole("initial_epoch", initial_epoch, 0)
@@ -263,7 +272,8 @@ class Sequential:
         for callback in callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError(
-                    f"callbacks must be objects of a subclass of xpnet.callbacks.Callback. Received: {callback!r}"
+                    "callbacks must be objects of a subclass of xpnet.callbacks.Callback. Received: "
+                    f"{callback!r}"
                 )
         if verbose not in (0, 1, 2, "auto", True, False):
             raise ValueError(f"verbose must be 0, 1, 2 or 'auto'. Received: {verbose!r}")
@@ -323,6 +333,7 @@ class Sequential:
         with threads.blas_threads(step.blas_threads(len(data))):
             result = step(data, np.arange(len(data)))
         if not self.ops.to_host(result.ok):
+            step.update.reset(skipped=0 if self.ops.in_host_memory else 1)
             step.fail(data, np.arange(len(data)), self.ops.to_host(result.loss))
         logs = {"loss": float(self.ops.to_host(result.loss))}
         for (label, metric), total in zip(self.metrics, result.sums):
@@ -332,7 +343,9 @@ class Sequential:
         return list(logs.values()) if len(logs) > 1 else logs["loss"]
 
     def gradients(self, x, y, sample_weight=None) -> dict[str, np.ndarray]:
-        """dL/dW of every parameter in training mode, by its name in `state_dict`; nothing of the model changes."""
+        """dL/dW of every parameter in training mode, by its name in `state_dict`; nothing of the model
+        changes.
+        """
         self._need_compiled()
         data = self._data(x, y, sample_weight)
         step = self.train_step()
@@ -361,13 +374,15 @@ class Sequential:
         return self._train_step[1]
 
     def shuffled(self, n: int) -> np.ndarray:
-        """The order of n samples in the next epoch: it follows from the seed and the epochs trained so far."""
+        """The order of n samples in the next epoch: it follows from the seed and the epochs so far."""
         return np.random.default_rng([self.seed, 1, self.epochs_trained]).permutation(n)
 
-    # -- forward and backward ----------------------------------------------------------------------------------------
+    # -- forward and backward --------------------------------------------------------------------------------
 
     def forward(self, x, *, train: bool = False):
-        """(y, caches): outputs for x, and what `backward` needs.  In training mode dropout masks and batches normalise."""
+        """(y, caches): outputs for x, and what `backward` needs.  In training mode dropout masks and batches
+        normalise.
+        """
         x = self._inputs(x)
         with np.errstate(all="ignore"):
             y, caches = self._need_built().forward(self.enter(x, self.ops), train=train)
@@ -375,13 +390,16 @@ class Sequential:
         return (y if not isinstance(x, np.ndarray) else self.ops.to_host(y)), _Caches(caches, len(x))
 
     def backward(self, dy, caches):
-        """dL/dx from dL/dy and the caches of a forward, which are used up; the parameters' gradients go to the layers."""
+        """dL/dx from dL/dy and the caches of a forward, which are used up; the parameters' gradients go to
+        the layers.
+        """
         chain = self._need_built()
         if not isinstance(caches, list) or len(caches) != len(chain.layers):
             raise ValueError(
                 "backward needs the caches of one forward. Received: "
                 + (f"{len(caches)} caches" if isinstance(caches, list) else repr(type(caches).__name__))
-                + f" for {len(chain.layers)} layers. Expected: those that model.forward(x, train=True) returned, once"
+                + f" for {len(chain.layers)} layers. Expected: those that model.forward(x, train=True) "
+                "returned, once"
             )
         dy = as_array(dy, "dy", self.ops)
         expected = (getattr(caches, "samples", len(dy)), *self.output_shape)
@@ -407,7 +425,9 @@ class Sequential:
         return self.ops.unpack(y) if y.ndim == 4 else y
 
     def infer(self, h, folded=None):
-        """The output of the layers in inference, without the last activation where it is folded into the loss."""
+        """The output of the layers in inference, without the last activation where it is folded into the
+        loss.
+        """
         layers = self._need_built().layers
         if folded is not None:
             layers = [*layers[:-1], layers[-1].without_activation()]
@@ -416,10 +436,10 @@ class Sequential:
                 h, _ = layer.forward(h, train=False)
         return h
 
-    # -- weights and files ---------------------------------------------------------------------------------------------
+    # -- weights and files -----------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Parameters and running statistics by the names and in the shapes of the same torch.nn.Sequential."""
+        """Parameters and running statistics, names and shapes as in the same torch.nn.Sequential."""
         self._need_built()
         out = {}
         for name, slot in self._named_slots():
@@ -451,11 +471,13 @@ class Sequential:
                 value = as_array(state[name], name)
                 if value.shape != slot.shape:
                     raise ShapeError(
-                        f"{slot.layer.where}: {name} does not fit. Received: {value.shape}. Expected: {slot.shape}"
+                        f"{slot.layer.where}: {name} does not fit. Received: {value.shape}. Expected: "
+                        f"{slot.shape}"
                     )
                 if value.dtype.kind not in "biuf":
                     raise ValueError(
-                        f"{slot.layer.where}: {name} must be numbers. Received: dtype {value.dtype}. Expected: {self.dtype}"
+                        f"{slot.layer.where}: {name} must be numbers. Received: dtype {value.dtype}. "
+                        f"Expected: {self.dtype}"
                     )
                 arrays[name] = value
         for name, value in arrays.items():
@@ -471,18 +493,21 @@ class Sequential:
 
         save_model(self, path, training)
 
-    # -- inside --------------------------------------------------------------------------------------------------------
+    # -- inside ----------------------------------------------------------------------------------------------
 
     @property
     def _last(self) -> bool:
         return self.data_format == "channels_last"
 
     def _internal(self, shape) -> Shape:
-        """A user's shape as (D,) or (C, H, W)."""
+        """A user's shape as (D,) or (C, H, W); (H, W) is an image without a channel axis."""
         try:
             shape = tuple(map(operator.index, (shape,) if not isinstance(shape, (tuple, list)) else shape))
         except TypeError:
             shape = ()
+        if len(shape) == 2 and min(shape) > 0:
+            self._without_channel = True
+            return (1, *shape)
         if len(shape) not in (1, 3) or min(shape) < 1:
             order = "(H, W, C)" if self._last else "(C, H, W)"
             raise ShapeError(f"input_shape must be (D,) for vectors or {order} for images. Received: {shape}")
@@ -502,7 +527,8 @@ class Sequential:
         self._train_step = None
         if self.precision not in ("auto", *self.ops.precisions):
             warnings.warn(
-                f"precision={self.precision!r} is not available on {self.ops.device}; computing in float32 instead",
+                f"precision={self.precision!r} is not available on {self.ops.device}; computing in float32 "
+                "instead",
                 DeviceFallbackWarning,
                 stacklevel=3,
             )
@@ -524,7 +550,8 @@ class Sequential:
             if id(one) in seen:
                 self.layers.pop()
                 raise ValueError(
-                    f"a layer can stand in a model once. Received: {one!r} a second time. Expected: another instance; "
+                    f"a layer can stand in a model once. Received: {one!r} a second time. Expected: another "
+                    "instance; "
                     "one of its own for each place"
                 )
             seen.add(id(one))
@@ -548,8 +575,10 @@ class Sequential:
                 continue
             if owner is not None and owner.built and any(one is other for other in owner.all_layers()):
                 raise ValueError(
-                    f"a layer can stand in one model only. Received: {one!r}, which stands in {owner.name!r}. Expected: "
-                    "an instance of its own for each; for a part of a trained model copy.deepcopy(model), then pop"
+                    f"a layer can stand in one model only. Received: {one!r}, which stands in "
+                    f"{owner.name!r}. Expected: "
+                    "an instance of its own for each; for a part of a trained model copy.deepcopy(model), "
+                    "then pop"
                 )
             _owners[one] = weakref.ref(self)
             one.slots, one.state_slots = [], []
@@ -592,7 +621,7 @@ class Sequential:
     def _reset_optimizer(self) -> None:
         """Optimizer state as before the first step."""
         self.optimizer_state = {}
-        if self.params is not None:
+        if self.params is not None and self.optimizer is not None:
             for name in self.optimizer.state:
                 flat = self.ops.flat(len(self.params.values), self.dtype)
                 flat[...] = self.optimizer.initial(name)
@@ -602,7 +631,9 @@ class Sequential:
             metric.multilabel = multilabel and (self.params is None or self.chain.out_shape[0] > 1)
 
     def _named_slots(self) -> list[tuple[str, Slot]]:
-        """Every slot with its name: modules are numbered as in torch.nn.Sequential, where an activation is one."""
+        """Every slot with its name: modules are numbered as in torch.nn.Sequential, where an activation is
+        one.
+        """
         found: list[tuple[str, Slot]] = []
 
         def walk(layers, prefix):
@@ -626,7 +657,9 @@ class Sequential:
             self.params.write(self.params.pending, slot, value)
 
     def _snapshot(self) -> dict[str, Any]:
-        """Everything that training changes, on the host, by name: what moving, growing and copying carry over."""
+        """Everything that training changes, on the host, by name: what moving, growing and copying carry
+        over.
+        """
         params = self.params
         slots = [
             (name, slot)
@@ -670,13 +703,11 @@ class Sequential:
             "metrics",
             "history",
             "_asked_shape",
+            "_without_channel",
         )
         state = {key: getattr(self, key) for key in keep}
-        optimizer = copy.copy(self.optimizer)
-        if optimizer is not None:
-            optimizer.__dict__.pop("_model", None)
         return state | {
-            "optimizer": optimizer,
+            "optimizer": copy.copy(self.optimizer),
             "device": self.device,
             "in_shape": None if self.params is None else self.chain.in_shape,
             "arrays": None if self.params is None else self._snapshot(),
@@ -688,10 +719,8 @@ class Sequential:
             state, params=None, chain=None, optimizer_state={}, stop_training=False, epochs_trained=0
         )
         self._train_step = None
-        if self.history is not None:
-            self.history.model = self
         if self.optimizer is not None:
-            self.optimizer._model = weakref.ref(self)
+            self.optimizer.owner = weakref.ref(self)
         self._use_device(device)
         if in_shape is not None:
             self._build(in_shape)
@@ -719,6 +748,8 @@ class Sequential:
         x = check_x(x, None if self.params is None else self.input_shape, self.ops, what, self.dtype)
         if self.params is None:
             self._build(self._internal(x.shape[1:]))
+        if self._without_channel:
+            x = x[..., None] if self._last else x[:, None]
         return x
 
     def _data(self, x, y, sample_weight=None, class_weight=None, what: str = "") -> Arrays:
@@ -737,7 +768,9 @@ class Sequential:
         return Arrays(x, y, w)
 
     def _split(self, data: Arrays, share: float, stratify: bool | None) -> tuple[Arrays, Arrays]:
-        """Training and validation parts, drawn by the seed, with the classes in proportion where targets are classes."""
+        """Training and validation parts, drawn by the seed, with the classes in proportion where targets are
+        classes.
+        """
         from sklearn.model_selection import train_test_split
 
         if not 0 < share < 1:
@@ -757,8 +790,10 @@ class Sequential:
             if counts.min() < 2 or min(held, len(data) - held) < len(counts):
                 if stratify:
                     raise ValueError(
-                        f"too few samples to keep the classes in proportion. Received: {len(counts)} classes, the smallest "
-                        f"of {counts.min()} samples, and {held} to hold out. Expected: 2 a class, one of them held out"
+                        f"too few samples to keep the classes in proportion. Received: {len(counts)} "
+                        "classes, the smallest "
+                        f"of {counts.min()} samples, and {held} to hold out. Expected: 2 a class, one of "
+                        "them held out"
                     )
                 labels = None
         elif stratify:
@@ -776,8 +811,10 @@ class Sequential:
         if last < least:
             layer = next(one for one in self.all_layers() if getattr(one, "least", 1) > last)
             raise ShapeError(
-                f"{layer.where}: cannot normalise a batch of one sample: it has no variance. Received: {n} samples in "
-                f"batches of {batch_size}, which leave a last batch of {last}. Expected: at least {least} in every batch; "
+                f"{layer.where}: cannot normalise a batch of one sample: it has no variance. Received: {n} "
+                "samples in "
+                f"batches of {batch_size}, which leave a last batch of {last}. Expected: at least {least} "
+                "in every batch; "
                 "use another batch_size"
             )
 

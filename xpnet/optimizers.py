@@ -28,6 +28,8 @@ class Optimizer(Configurable):
     state: tuple[str, ...] = ()  # names of the flat arrays that update is given
     iterations = 0  # steps taken
 
+    owner: Any = None  # a weak reference to the model it was compiled into
+
     def __init__(
         self, learning_rate=0.01, weight_decay=None, clipnorm=None, clipvalue=None, global_clipnorm=None
     ):
@@ -58,7 +60,7 @@ class Optimizer(Configurable):
 
     def __getstate__(self):
         """Without the model it belongs to."""
-        return {key: value for key, value in self.__dict__.items() if key != "_model"}
+        return {key: value for key, value in self.__dict__.items() if key != "owner"}
 
     def update(self, xp, p, g, state: list[Any], lr: float, t: int) -> None:
         """One step on flat arrays, in place."""

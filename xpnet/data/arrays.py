@@ -15,7 +15,9 @@ CHUNK = 1 << 20  # elements that a check for NaN looks at together
 
 
 class Arrays:
-    """Samples by index: x, and targets y and weights w where there are any, each with the samples along axis 0."""
+    """Samples by index: x, and targets y and weights w where there are any, each with the samples along axis
+    0.
+    """
 
     def __init__(self, x, y=None, w=None):
         self.x, self.y, self.w = x, y, w
@@ -32,7 +34,7 @@ class Arrays:
         )
 
     def weight(self, index) -> float:
-        """The sum of the weights of the samples at index: what a mean over them divides by, unless it is 0."""
+        """The sum of the weights of the samples at index: what a mean over them divides by, unless 0."""
         if self.w is None:
             return float(index.stop - index.start if isinstance(index, slice) else len(index))
         return float(self.w[index].sum())
@@ -58,7 +60,8 @@ def as_array(a, what: str, ops=None):
         return np.asarray(a)
     except (ValueError, TypeError) as error:
         raise ValueError(
-            f"{what} cannot be read as one array ({error}). Received: {type(a).__name__}. Expected: numbers in rows of "
+            f"{what} cannot be read as one array ({error}). Received: {type(a).__name__}. Expected: numbers "
+            "in rows of "
             "equal length, as an array"
         ) from None
 
@@ -68,12 +71,14 @@ def check_x(x, in_shape: tuple[int, ...] | None, ops, what: str = "x", dtype=np.
     x = as_array(x, what, ops)
     if x.dtype.kind not in "bifu":
         raise ValueError(
-            f"{what} must be numbers. Received: dtype {x.dtype}. Expected: float32, or whole numbers such as uint8"
+            f"{what} must be numbers. Received: dtype {x.dtype}. Expected: float32, or whole numbers such "
+            "as uint8"
         )
     if in_shape is None:
         if x.ndim not in (2, 4):
             raise ShapeError(
-                f"{what} has a shape that no model takes. Received: {x.shape}. Expected: (N, D), or images (N, C, H, W)"
+                f"{what} has a shape that no model takes. Received: {x.shape}. Expected: (N, D), or images "
+                "(N, C, H, W)"
                 + ("; images without a channel axis get one by x[:, None]" if x.ndim == 3 else "")
                 + ("; a single feature is x[:, None], a single sample x[None]" if x.ndim == 1 else "")
             )
@@ -85,9 +90,11 @@ def check_x(x, in_shape: tuple[int, ...] | None, ops, what: str = "x", dtype=np.
         elif len(in_shape) == 3 and x.ndim == 3 and 1 in in_shape:
             fix = "; images without a channel axis get one by x[:, None] (x[..., None] for channels_last)"
         elif len(in_shape) == 3 and x.ndim == 4 and (x.shape[2:] + x.shape[1:2]) == in_shape:
-            fix = "; these are channels first: leave out data_format='channels_last', or x.transpose(0, 2, 3, 1)"
+            fix = (
+                "; these are channels first: leave out data_format='channels_last', or transpose(0, 2, 3, 1)"
+            )
         elif len(in_shape) == 3 and x.ndim == 4 and (x.shape[3:] + x.shape[1:3]) == in_shape:
-            fix = "; these are channels last: Sequential(..., data_format='channels_last'), or x.transpose(0, 3, 1, 2)"
+            fix = "; these are channels last: give data_format='channels_last', or x.transpose(0, 3, 1, 2)"
         elif len(in_shape) == 1 and x.ndim > 2:
             fix = "; x.reshape(len(x), -1) makes vectors of images, or let the model begin with Flatten()"
         raise ShapeError(
@@ -110,7 +117,8 @@ def _check_finite(x: np.ndarray, what: str, dtype: np.dtype) -> None:
         if not np.isfinite(part).all():
             row = start + int(np.argmin(np.isfinite(part).reshape(len(part), -1).all(axis=1)))
             raise ValueError(
-                f"{what} must be finite. Received: NaN or infinity, first in sample {row}. Expected: numbers within {dtype}; "
+                f"{what} must be finite. Received: NaN or infinity, first in sample {row}. Expected: "
+                f"numbers within {dtype}; "
                 "np.nan_to_num, or leave such samples out"
             )
 
@@ -134,11 +142,14 @@ def check_weights(w, n: int, dtype) -> np.ndarray | None:
 
 
 def class_weights(class_weight, y: np.ndarray, dtype) -> np.ndarray:
-    """A weight a sample from {class: weight}, or "balanced": N / (K * samples of the class), as in scikit-learn."""
+    """A weight a sample from {class: weight}, or "balanced": N / (K * samples of the class), as in
+    scikit-learn.
+    """
     labels = y.argmax(axis=1) if y.ndim == 2 and y.shape[1] > 1 else y.reshape(len(y), -1)[:, 0]
     if y.ndim > 2 or (labels != np.floor(labels)).any() or labels.min() < 0:
         raise ValueError(
-            f"class_weight needs targets that are one class a sample. Received: y of shape {y.shape}, dtype {y.dtype}. "
+            f"class_weight needs targets that are one class a sample. Received: y of shape {y.shape}, dtype "
+            f"{y.dtype}. "
             "Expected: class indices or one-hot rows; for others use sample_weight"
         )
     labels = np.asarray(labels).astype(int)
@@ -155,7 +166,8 @@ def class_weights(class_weight, y: np.ndarray, dtype) -> np.ndarray:
             0 <= weight < np.inf and label >= 0 and int(label) == label
         ):
             raise ValueError(
-                f"class_weight must map class indices to weights of at least 0. Received: {label!r}: {weight!r}"
+                f"class_weight must map class indices to weights of at least 0. Received: {label!r}: "
+                f"{weight!r}"
             )
         if label < len(weights):
             weights[int(label)] = weight

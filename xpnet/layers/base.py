@@ -49,6 +49,8 @@ class Layer(Configurable):
         input_shape: Shape | int | None = None,
         **unexpected,
     ):
+        if input_shape is None and "input_dim" in unexpected:  # Keras's word for vectors
+            input_shape = unexpected.pop("input_dim")
         if unexpected:
             raise TypeError(
                 f"{type(self).__name__}: "

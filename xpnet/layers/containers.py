@@ -18,7 +18,7 @@ class Chain:
         self.layers = layers
 
     def build(self, in_shape: Shape, params, where: str = "layer") -> Shape:
-        """Build each layer for what the one before it yields; where: how errors call a layer of this chain."""
+        """Build each layer for what the one before it yields; where: how errors call a layer here."""
         self.in_shape = in_shape
         for index, layer in enumerate(self.layers):
             layer.where = f"{where} {index} {layer.label!r}"

@@ -63,7 +63,10 @@ class Conv2D(Layer):
         self.need_map(in_shape)
         C, H, W = in_shape
         if C % self.groups:
-            self.fail(f"groups must divide the channels. Received: {C} channels, groups={self.groups}")
+            self.fail(
+                f"groups must divide the channels. Received: {C} channels, groups={self.groups}. Expected: "
+                f"a multiple of {self.groups} channels"
+            )
         window = Window(self.kernel_size, self.strides, self.dilation_rate)
         self.window = window._replace(padding=resolve_padding(self.padding, window, H, W))
         OH, OW = self.window.out_size(H, W)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 from .base import Layer
 
 
@@ -18,11 +20,11 @@ class Dropout(Layer):
 
     def __init__(self, rate, scaling="train", **layer):
         super().__init__(**layer)
-        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
+        if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 <= float(rate) <= 1 - 2**-16:
             raise ValueError(f"Dropout: rate must be at least 0 and below 1. Received: {rate!r}")
         if scaling not in ("train", "inference"):
             raise ValueError(f"Dropout: scaling must be 'train' or 'inference'. Received: {scaling!r}")
-        self.rate, self.scaling = rate, scaling
+        self.rate, self.scaling = float(rate), scaling
 
     def build(self, in_shape, params):
         self.stream = params.stream()

@@ -69,7 +69,9 @@ class Pool:
 
 
 def _rounded(size: int) -> int:
-    """size rounded up to an eighth of its power of two, so that neighbouring batch sizes share their blocks."""
+    """size rounded up to an eighth of its power of two, so that neighbouring batch sizes share their
+    blocks.
+    """
     step = 1 << max(size.bit_length() - 4, 12)
     return -(-size // step) * step
 

@@ -50,7 +50,7 @@ class NumpyOps(Ops):
         out[...] = x.transpose(3, 1, 0, 2)
         return out
 
-    # -- convolution: reads the map in place, or with its kernel columns side by side --------------------------
+    # -- convolution: reads the map in place, or with its kernel columns side by side ------------------------
 
     def conv2d(self, x, w, window: Window, groups: int = 1, finish=None):
         KW, F, KH, C = w.shape
@@ -135,7 +135,7 @@ class NumpyOps(Ops):
     def columns_beside(self, x, window: Window, OW: int):
         """x (H, C, W, N) once for each kernel column, shifted, side by side: (H, KW*C, OW*N).
 
-        KW times the map where im2col copies KH*KW times; the patch rows of an output row are one window on it.
+        KW times the map where im2col copies KH*KW times; the patches of an output row are one window on it.
         """
         H, C, _, N = x.shape
         KW, DW, SW = window.kernel[1], window.dilation[1], window.strides[1]
@@ -147,7 +147,7 @@ class NumpyOps(Ops):
 
     @staticmethod
     def _route(w, window: Window, groups: int) -> str:
-        """How a convolution reads its map: "in place", its columns "side by side", or its patches "copied"."""
+        """How a map is read: "in place", its kernel columns "side by side", or its patches "copied"."""
         if groups > 1 or window.dilation[0] > 1:
             return "copied"
         long = w.shape[2] * w.shape[3] >= LONG and window.strides[1] == window.dilation[1] == 1
@@ -235,7 +235,7 @@ class NumpyOps(Ops):
         return aligned_zeros(count, dtype)
 
     def replicas(self, shares: list[slice]) -> list[ReplicaOps]:
-        """One set of operations for each share of a batch, which add up what must be summed over all of it."""
+        """Operations for each share of a batch, which add up what must be summed over all of it."""
         meeting = _Meeting(len(shares))
         return [ReplicaOps(rank, shares, meeting) for rank in range(len(shares))]
 
@@ -256,7 +256,7 @@ def columns_view(x, j: int, KH: int, OH: int, OW: int, SH: int = 1):
 
 
 def rows_view(beside, KH: int, OH: int, SH: int):
-    """The im2col matrices of all kernel columns at once, on `columns_beside` (H, K, M): view (OH, KH*K, M)."""
+    """The im2col matrices of all kernel columns, on `columns_beside` (H, K, M): view (OH, KH*K, M)."""
     H, K, M = beside.shape
     row, line, item = beside.strides
     return np.ndarray((OH, KH * K, M), beside.dtype, beside, 0, (SH * row, line, item))

@@ -46,7 +46,9 @@ class _Inside(threading.local):
 
 
 class Crew:
-    """Worker threads that run one function on several arguments at once; the caller's thread takes the first."""
+    """Worker threads that run one function on several arguments at once; the caller's thread takes the
+    first.
+    """
 
     def __init__(self) -> None:
         self._queues: list[SimpleQueue] = []

@@ -9,8 +9,13 @@ if TYPE_CHECKING:
     from ..model import Sequential
 
 
+BAR = "{desc} {percentage:3.0f}%|{bar:24}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+
+
 class Callback:
-    """Base: override what you need.  `self.model` is the model; set `self.model.stop_training = True` to stop."""
+    """Base: override what you need.  `self.model` is the model; set `self.model.stop_training = True` to
+    stop.
+    """
 
     model: Sequential
     params: dict[str, Any]  # epochs, steps a epoch, verbose
@@ -40,6 +45,10 @@ class History(Callback):
         self.epoch.append(epoch)
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(value)
+
+    def __getstate__(self):
+        """Without the model, which is not the history's to copy."""
+        return {"history": self.history, "epoch": self.epoch}
 
     def plot(self, ax=None):
         """Training curves (needs matplotlib: pip install 'xpnet[plot]'); the Axes."""
@@ -71,7 +80,7 @@ class ProgressBar(Callback):
                 total=self.params["steps"],
                 desc=f"epoch {epoch + 1}/{self.params['epochs']}",
                 unit="batch",
-                bar_format="{desc} {percentage:3.0f}%|{bar:24}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
+                bar_format=BAR,
             )
 
     def on_train_batch_end(self, batch, logs=None):

@@ -115,6 +115,7 @@ def _run_epoch(model, step, data, batch_size, epoch, shuffle, before, after) -> 
         flags = model.ops.to_host(model.ops.xp.stack(good))
         if not flags.all():
             batch = int(np.argmin(flags))
+            step.update.reset(skipped=len(flags) - batch)
             index = order[batch * batch_size : (batch + 1) * batch_size]
             step.fail(data, index, math.nan, epoch + 1, batch + 1)
     return totals

@@ -19,11 +19,10 @@ from ..layers import Activation
 from ..layers.base import Layer
 from ..layers.containers import Chain
 from ..ops import threads
-from ..params import Params
+from .update import Update
 
 LEAST_SAMPLES = 16  # a replica holds at least so many
 LEAST_WORK = 1 << 21  # multiply-adds of a replica's forward; below, a second thread costs more than it saves
-LEAST_UPDATE = 1 << 16  # parameters, likewise, for the optimizer
 
 
 class Head(NamedTuple):
@@ -47,13 +46,15 @@ def head_of(layers: list[Layer], loss) -> Head:
     if loss.from_logits is False and not ends:
         return Head(loss, None)
     meant = copy.copy(loss)
-    # binary cross-entropy of a softmax: its outputs are probabilities, if not those of this loss's own activation
-    meant.from_logits = ends or not (loss.folds == "sigmoid" and isinstance(function, activations.Softmax))
+    # softmax and sigmoid yield probabilities, also where they are not this loss's own activation
+    meant.from_logits = ends or not isinstance(function, (activations.Softmax, activations.Sigmoid))
     return Head(meant, function if ends else None)
 
 
 def clone(layer: Layer, ops, grads) -> Layer:
-    """A shallow copy that shares the parameters, works with other ops and writes its gradients to other memory."""
+    """A shallow copy that shares the parameters, works with other ops and writes its gradients to other
+    memory.
+    """
     twin = layer.twin()
     twin.ops = ops
     for slot in layer.slots:
@@ -71,7 +72,9 @@ def clone(layer: Layer, ops, grads) -> Layer:
 
 
 def training_chain(layers: list[Layer], ops, grads, head: Head) -> Chain:
-    """Clones of the layers for a step: the folded activation left out, and no dL/dx where nothing further in learns."""
+    """Clones of the layers for a step: the folded activation left out, and no dL/dx where nothing further in
+    learns.
+    """
     twins = [clone(layer, ops, grads) for layer in layers]
     if head.folded is not None:
         twins[-1] = twins[-1].without_activation()
@@ -128,7 +131,9 @@ def metric_sums(metrics, ops, head: Head, p, y, w) -> list:
 
 
 class Result(NamedTuple):
-    """What a step yields: the reduced loss, each metric's sums, and whether the update was made (on the device)."""
+    """What a step yields: the reduced loss, each metric's sums, and whether the update was made (on the
+    device).
+    """
 
     loss: Any
     sums: list
@@ -151,7 +156,9 @@ class TrainStep:
         self.update = Update(self.params, self.optimizer, model.optimizer_state, self.threads)
 
     def replicas(self, n: int) -> list[Replica]:
-        """The replicas for a batch of n samples; their number follows from shapes and the thread count alone."""
+        """The replicas for a batch of n samples; their number follows from shapes and the thread count
+        alone.
+        """
         if n not in self._replicas:
             if len(self._replicas) > 16:
                 self._replicas.clear()
@@ -191,8 +198,9 @@ class TrainStep:
                 self._replicas.clear()  # a broken barrier stays broken
                 raise
 
-        losses, sums = zip(*threads.crew.run(work, replicas))
-        return sum(losses[1:], losses[0]), [sum(s[1:], s[0]) for s in zip(*sums)], self.grads[: len(replicas)]
+        losses, parts = zip(*threads.crew.run(work, replicas))
+        total = [sum(rest, first) for first, *rest in zip(*parts)]
+        return sum(losses[1:], losses[0]), total, self.grads[: len(replicas)]
 
     def __call__(self, data, index) -> Result:
         # a frozen layer, or one whose last step was skipped, has nothing to propose
@@ -239,7 +247,8 @@ class TrainStep:
         what = f"the loss is {value}" if not math.isfinite(value) else "the gradient is not finite"
         first = f"; the first layer whose output or gradient is not finite is {where}" if where else ""
         raise NonFiniteError(
-            f"{place}{what}{first}. Training stopped; the weights are those from before this batch. Try a smaller "
+            f"{place}{what}{first}. Training stopped; the weights are those from before this batch. Try a "
+            "smaller "
             "learning_rate, global_clipnorm=1.0, inputs scaled to about 1, or loss targets within range",
             epoch,
             batch,
@@ -249,85 +258,3 @@ class TrainStep:
 
 def _finite(ops, a) -> bool:
     return bool(ops.to_host(ops.xp.isfinite(ops.xp.asarray(a)).all()))
-
-
-class Update:
-    """The optimizer's step on the flat buffers: sum over replicas, clip, update, each in pieces that fit the cache."""
-
-    def __init__(self, params: Params, optimizer, state: dict[str, Any], thread_count: int):
-        self.params, self.ops, self.optimizer = params, params.ops, optimizer
-        self.state = [state[name] for name in optimizer.state]
-        pieces = [
-            piece for start, stop in params.trainable_ranges() for piece in self.ops.blocks(start, stop)
-        ]
-        shared = thread_count if self.ops.in_host_memory and params.count() >= LEAST_UPDATE else 1
-        edges = [len(pieces) * k // shared for k in range(shared + 1)]
-        self.parts = [pieces[a:b] for a, b in zip(edges, edges[1:])]
-
-    def __call__(self, grads: list, loss):
-        """Update the values by the sum of grads where loss and gradient are finite; whether they were."""
-        opt, params, ops, xp = self.optimizer, self.params, self.ops, self.ops.xp
-        squares = threads.crew.run(lambda part: self._gather(part, grads), self.parts)
-        squared = sum(squares[1:], squares[0])
-        g = params.grads
-        if ops.in_host_memory and not math.isfinite(
-            squared
-        ):  # too large for float32 only, or truly not finite?
-            squared = sum(float(np.dot(g[p], g[p].astype(np.float64))) for part in self.parts for p in part)
-        ok = xp.isfinite(loss) & xp.isfinite(squared)
-        scale = self._scale(squared)
-        lr, t = opt.rate(), opt.iterations + 1
-
-        def change():
-            if opt.clipnorm is not None:
-                self._clip_each()
-            threads.crew.run(lambda part: self._update(part, scale, lr, t), self.parts)
-            params.state[...] = params.pending
-
-        touched = [params.values, params.state, *self.state]
-        ops.guarded(ok, touched, change)
-        if not ops.in_host_memory or ok:
-            opt.iterations += 1
-            params.step += 1
-        return ok
-
-    @np.errstate(all="ignore")
-    def _gather(self, pieces, grads):
-        """Add the replicas' gradients into the first buffer; the sum of squares."""
-        clip, first = self.optimizer.clipvalue, self.params.grads
-        total = 0.0
-        for piece in pieces:
-            g = first[piece]
-            for other in grads[1:]:
-                g += other[piece]
-            if clip is not None:
-                self.ops.xp.clip(g, -clip, clip, out=g)
-            total = total + self.ops.squared_norm(g)
-        return total
-
-    def _scale(self, squared):
-        """What global_clipnorm multiplies the gradient by; None for nothing."""
-        limit, xp = self.optimizer.global_clipnorm, self.ops.xp
-        if limit is None:
-            return None
-        if self.ops.in_host_memory:
-            norm = math.sqrt(squared) if math.isfinite(squared) else math.inf
-            return limit / norm if norm > limit else None
-        return xp.minimum(1.0, limit / xp.maximum(xp.sqrt(squared), 1e-30))
-
-    def _clip_each(self):
-        xp, limit = self.ops.xp, self.optimizer.clipnorm
-        for slot in self.params.slots:
-            g = self.params.grads[slot.start : slot.start + slot.size]
-            g *= xp.minimum(1.0, limit / xp.maximum(xp.sqrt(xp.dot(g, g)), 1e-30)).astype(g.dtype)
-
-    @np.errstate(all="ignore")
-    def _update(self, pieces, scale, lr, t):
-        opt, params = self.optimizer, self.params
-        for piece in pieces:
-            p, g = params.values[piece], params.grads[piece]
-            if scale is not None:
-                g *= scale
-            if opt.weight_decay:
-                p *= 1 - lr * opt.weight_decay
-            opt.update(self.ops.xp, p, g, [s[piece] for s in self.state], lr, t)
