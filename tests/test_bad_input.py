@@ -85,7 +85,7 @@ def test_vectors_of_the_wrong_shape(shape, words):
         (
             (12, 8, 8, 1),
             "channels_first",
-            "these are channels last: Sequential(..., data_format='channels_last')",
+            "these are channels last: give data_format='channels_last'",
         ),
         ((12, 1, 8, 8), "channels_last", "these are channels first: leave out data_format='channels_last'"),
         ((1, 8, 8), "channels_first", "a single sample is a batch of one, x[None]"),
@@ -413,11 +413,11 @@ def test_arguments_that_make_no_sense_are_refused_at_once(make, words):
     [
         ({"input_shape": (0,)}, r"input_shape must be .*Received: \(0,\)"),
         (
-            {"input_shape": (2, 3)},
-            r"input_shape must be \(D,\) for vectors or \(C, H, W\) for images. Received: \(2, 3\)",
+            {"input_shape": (2, 3, 4, 5)},
+            r"input_shape must be \(D,\) for vectors or \(C, H, W\) for images. Received: \(2, 3, 4, 5\)",
         ),
         ({"input_shape": (2.5,)}, "input_shape must be"),
-        ({"input_shape": (2, 3), "data_format": "channels_last"}, r"or \(H, W, C\) for images"),
+        ({"input_shape": (2, 3, 4, 5), "data_format": "channels_last"}, r"or \(H, W, C\) for images"),
         ({"seed": -1}, r"seed must be a whole number from 0 to 2\^64 - 1. Received: -1"),
         ({"seed": 1.5}, "seed must be"),
         ({"seed": "a"}, "seed must be"),

@@ -763,3 +763,33 @@ def test_fit_in_a_thread_that_is_not_the_main_one():
     worker.start()
     worker.join(30)
     assert len(answers) == 1
+
+
+@pytest.mark.parametrize("where", ["strict", "cpu"])
+def test_a_bad_batch_on_a_device_stops_all_later_updates_of_its_epoch(where):
+    """Where nothing is read back in a step, the weights are still those from before the bad batch."""
+    import strict_xp
+
+    ops = strict_xp.strict_ops() if where == "strict" else where
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((40, 3)).astype(np.float32), np.arange(40) % 2
+    x[20:24] = 3e38  # finite, but the first layer's output is not
+
+    def run(samples):
+        model = Sequential([Dense(4, activation="relu"), Dense(2)], input_shape=(3,), device=ops, seed=0)
+        model.compile("adam", "sparse_categorical_crossentropy")
+        return model, lambda: model.fit(
+            x[:samples], y[:samples], batch_size=4, shuffle=False, epochs=1, verbose=0
+        )
+
+    model, fit = run(40)
+    with pytest.raises(NonFiniteError, match=r"epoch 1, batch 6: .*layer 0 'dense'"):
+        fit()
+    clean, fit = run(20)
+    fit()
+    for name, value in clean.state_dict().items():
+        assert (model.state_dict()[name] == value).all(), name
+    assert model.optimizer.iterations == clean.optimizer.iterations == 5
+    assert model.params.step == 5
+    model.train_on_batch(x[:4], y[:4])  # and training can go on
+    assert model.optimizer.iterations == 6

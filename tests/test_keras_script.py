@@ -6,6 +6,10 @@ import sys
 import numpy as np
 import pytest
 
+import xpnet
+from xpnet import Sequential
+from xpnet.layers import Dense, Flatten
+
 SCRIPT = """
 import numpy as np
 from xpnet.models import Sequential
@@ -116,3 +120,24 @@ def test_to_categorical_is_keras_one_hot():
     assert to_categorical(np.array([[1], [0]], np.uint8)).tolist() == [[0, 1], [1, 0]]
     assert to_categorical(np.array([[0, 1], [1, 1]])).shape == (2, 2, 2)
     assert to_categorical([1]).dtype == np.float32
+
+
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+def test_images_without_a_channel_axis_are_taken_where_the_input_shape_has_none(data_format, tmp_path):
+    """TensorFlow's first example: Flatten(input_shape=(28, 28)) on images (N, 28, 28)."""
+    x = np.random.default_rng(0).random((12, 6, 5)).astype(np.float32)
+    y = np.arange(12) % 3
+    model = Sequential([Flatten(input_shape=(6, 5)), Dense(3)], data_format=data_format, seed=0)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(x, y, epochs=1, verbose=0)
+    assert model.input_shape == (6, 5)
+    want = x.reshape(12, -1) @ model.layers[1].weight.T + model.layers[1].bias
+    np.testing.assert_allclose(model.predict(x), want, rtol=1e-5, atol=1e-6)
+    model.save(tmp_path / "m.safetensors")
+    assert (xpnet.load_model(tmp_path / "m.safetensors").predict(x) == model.predict(x)).all()
+    with pytest.raises(ValueError, match=r"Received: \(12, 5, 6\). Expected: \(N, 6, 5\)"):
+        model.predict(x.transpose(0, 2, 1))
+
+
+def test_input_dim_is_kerass_word_for_vectors():
+    assert Sequential([Dense(3, input_dim=7)]).input_shape == (7,)
