@@ -17,8 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
+import xpnet
+
 
 def seconds(run, repeat: int) -> float:
+    """Time of one call, the mean of repeat; three calls before it let the other side's threads come to rest."""
+    run(), run(), run()
     start = time.perf_counter()
     for _ in range(repeat):
         run()
@@ -45,8 +49,8 @@ def compare(name: str, rounds: int, threads: int) -> dict:
     times: dict[str, list[float]] = {side: [] for side in sides}
     with blas_threads(ours.blas_threads(len(x))):
         for run in sides.values():
-            run(), run(), run()
-        repeat = max(1, int(0.05 / seconds(sides["xpnet"], 2)))
+            seconds(run, 1)
+        repeat = max(1, int(0.1 / seconds(sides["xpnet"], 2)))
         for _ in range(rounds):
             for side, run in sides.items():
                 times[side].append(seconds(run, repeat) * 1e3)
@@ -88,8 +92,6 @@ def main(argv=None) -> None:
         )
     if args.json:
         import torch
-
-        import xpnet
 
         versions = {
             "xpnet": xpnet.__version__,

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(autouse=True)
 def default_count():
     """BLAS on two threads before each test, so that a limit shows; both counts put back after it."""
-    limit = threads._blas.controller().limit(limits=2)
+    limit = threads._hold.controller().limit(limits=2)
     if set(blas()) != {2}:
         limit.restore_original_limits()
         pytest.skip("this BLAS was built for one thread")

@@ -68,8 +68,11 @@ class Optimizer(Configurable):
 
 
 def _ratio(xp, a, b, epsilon: float):
-    """a / (b + epsilon), and 0 for 0 / 0."""
-    return a / (b + epsilon) if epsilon else a / xp.where(b == 0, b.dtype.type(1), b)
+    """a / (b + epsilon), and 0 for 0 / 0; b is overwritten."""
+    if not epsilon:
+        return a / xp.where(b == 0, b.dtype.type(1), b)
+    b += epsilon
+    return xp.divide(a, b, out=b)
 
 
 def _fraction(kind: str, **values) -> None:
@@ -131,7 +134,9 @@ class Adagrad(Optimizer):
     def update(self, xp, p, g, state, lr, t):
         (h,) = state
         h += g * g
-        p -= lr * _ratio(xp, g, xp.sqrt(h), self.epsilon)
+        step = _ratio(xp, g, xp.sqrt(h), self.epsilon)
+        step *= lr
+        p -= step
 
 
 class RMSprop(Optimizer):

@@ -166,6 +166,8 @@ def check_blas() -> list[Line]:
         text = f"{library.get('internal_api', 'unknown')} {library.get('version') or ''}".rstrip()
         if library.get("architecture"):
             text += f" for {library['architecture']}"
+            if os.environ.get("OPENBLAS_CORETYPE"):
+                text += " (set by OPENBLAS_CORETYPE: without it, it may choose faster kernels)"
         lines.append(Line("BLAS", f"{text}, {library.get('num_threads', '?')} threads"))
     return lines
 

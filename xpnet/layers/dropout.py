@@ -36,9 +36,8 @@ class Dropout(Layer):
         if not train:
             return x * (1 - self.rate), 1 - self.rate
         threshold = min(round(self.rate * 65536), 65535)
-        mask = (self.stream.bits(self.ops, x.shape) >= threshold).astype(x.dtype)
-        if self.scaling == "train":
-            mask *= 1 / (1 - self.rate)
+        kept = 1 / (1 - self.rate) if self.scaling == "train" else 1.0
+        mask = (self.stream.bits(self.ops, x.shape) >= threshold) * x.dtype.type(kept)
         return x * mask, mask
 
     def backward(self, dy, mask):

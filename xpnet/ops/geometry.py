@@ -26,10 +26,10 @@ class Window(NamedTuple):
         (EH, EW), (SH, SW), ((top, bottom), (left, right)) = self.extent, self.strides, self.padding
         return (H + top + bottom - EH) // SH + 1, (W + left + right - EW) // SW + 1
 
-    @property
-    def unpadded(self) -> Window:
-        """The same window for a map that has been padded already."""
-        return self._replace(padding=((0, 0), (0, 0)))
+    def positions(self, x) -> Pair:
+        """(OH, OW): where the window stands on a map x (H, C, W, N) that has been padded already."""
+        (KH, KW), (SH, SW), (DH, DW), _ = self
+        return (x.shape[0] - (KH - 1) * DH - 1) // SH + 1, (x.shape[2] - (KW - 1) * DW - 1) // SW + 1
 
     @property
     def padded(self) -> bool:

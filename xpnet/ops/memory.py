@@ -7,7 +7,6 @@ the last array that views it is gone, so layers allocate temporaries as if they 
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 
 import numpy as np
@@ -42,12 +41,11 @@ class Pool:
         self._blocks: dict[int, list[np.ndarray]] = defaultdict(list)
 
     def empty(self, shape, dtype) -> np.ndarray:
-        """An uninitialised C-contiguous array, aligned to 64 bytes."""
-        dtype = np.dtype(dtype)
-        size = int(math.prod(shape)) * dtype.itemsize
-        if size < SMALL:
-            return np.empty(shape, dtype)
-        size = _rounded(size)
+        """An uninitialised C-contiguous array; a large one comes from the pool, aligned to 64 bytes."""
+        plain = np.empty(shape, dtype)  # costs nothing until it is written
+        if plain.nbytes < SMALL:
+            return plain
+        size = _rounded(plain.nbytes)
         try:
             block = self._blocks[size].pop()
             self.unused -= size

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
+from functools import lru_cache
 
 import numpy as np
 
@@ -50,11 +51,20 @@ class NumpyOps(Ops):
         out[...] = x.transpose(3, 1, 0, 2)
         return out
 
+    def pad(self, x, padding, value=0.0):
+        (top, bottom), (left, right) = padding
+        if value or x.nbytes >= SMALL or not (top or bottom or left or right):
+            return super().pad(x, padding, value)
+        H, C, W, N = x.shape
+        out = np.zeros((top + H + bottom, C, left + W + right, N), x.dtype)  # two calls for five
+        out[top : top + H, :, left : left + W] = x
+        return out
+
     # -- convolution: reads the map in place, or with its kernel columns side by side ------------------------
 
     def conv2d(self, x, w, window: Window, groups: int = 1, finish=None):
         KW, F, KH, C = w.shape
-        OH, OW = window.unpadded.out_size(x.shape[0], x.shape[2])
+        OH, OW = window.positions(x)
         y = self.empty((OH, F, OW, x.shape[3]), x.dtype)
         step = min(self._row_block(y), OH)
         route = self._route(w, window, groups)
@@ -87,12 +97,12 @@ class NumpyOps(Ops):
         route = self._route(dw, window, groups)
         if route == "in place":
             for j in range(KW):
-                d = _row_products(dz, columns_view(x, j, KH, OH, OW, window.strides[0]))
+                d = self._row_products(dz, columns_view(x, j, KH, OH, OW, window.strides[0]))
                 dw[j] = d.reshape(F, KH, C)
             return
         if route == "side by side":
             view = rows_view(self.columns_beside(x, window, OW), KH, OH, window.strides[0])
-            dw[...] = _row_products(dz, view).reshape(F, KH, KW, C).transpose(2, 0, 1, 3)
+            dw[...] = self._row_products(dz, view).reshape(F, KH, KW, C).transpose(2, 0, 1, 3)
             return
         total = np.zeros((groups, F // groups, KW * KH * C), dz.dtype)
         step = self._row_block(dz)
@@ -114,14 +124,15 @@ class NumpyOps(Ops):
         (top, bottom), (left, _) = window.padding
         beside = self.empty((top + H + bottom, KW * C, OW * N), dz.dtype)
         beside[...] = 0
-        back, dz = np.ascontiguousarray(_beside(w).T), dz.reshape(OH, F, OW * N)
+        back, SH = np.ascontiguousarray(_beside(w).T), window.strides[0]
         step = max(1, CACHE // (back.shape[0] * dz[0, 0].nbytes))
         for r in range(0, OH, step):
-            patches = np.matmul(back, dz[r : r + step])
-            patches = patches.reshape(len(patches), KH, KW * C, OW * N)
+            rows = dz[r : r + step].reshape(-1, F, OW * N)
+            patches = self.empty((len(rows), KH, KW * C, OW * N), dz.dtype)
+            np.matmul(back, rows, out=patches.reshape(len(rows), -1, OW * N))
             for i in range(KH):
-                start, SH = r * window.strides[0] + i, window.strides[0]
-                beside[start : start + (len(patches) - 1) * SH + 1 : SH] += patches[:, i]
+                start = r * SH + i
+                beside[start : start + (len(rows) - 1) * SH + 1 : SH] += patches[:, i]
         beside = beside.reshape(-1, KW, C, OW, N)[top : top + H]
         dx = self.empty(shape, dz.dtype)
         dx[...] = 0
@@ -145,6 +156,12 @@ class NumpyOps(Ops):
         out[...] = np.ndarray(out.shape, x.dtype, x, 0, strides)
         return out.reshape(H, KW * C, OW * N)
 
+    def _row_products(self, dz, view):
+        """Sum over output rows of dz[r] (F, OW*N) @ view[r]' (OW*N, K): a weight gradient (F, K)."""
+        OH, F, OW, N = dz.shape
+        products = self.empty((OH, F, view.shape[1]), dz.dtype)
+        return np.matmul(dz.reshape(OH, F, OW * N), view.transpose(0, 2, 1), out=products).sum(axis=0)
+
     @staticmethod
     def _route(w, window: Window, groups: int) -> str:
         """How a map is read: "in place", its kernel columns "side by side", or its patches "copied"."""
@@ -161,7 +178,7 @@ class NumpyOps(Ops):
     # -- pooling: a window is a row of columns, so its maximum is one over columns and then one over rows ----
 
     def max_pool(self, x, window: Window):
-        OH, OW = window.unpadded.out_size(x.shape[0], x.shape[2])
+        OH, OW = window.positions(x)
         y = self.empty((OH, x.shape[1], OW, x.shape[3]), x.dtype)
         step = self._row_block(x)
         for r in range(0, OH, step):
@@ -204,9 +221,9 @@ class NumpyOps(Ops):
 
     def feature_sum(self, a, out=None):
         if a.ndim == 2:
-            return np.matmul(np.ones(len(a), a.dtype), a, out=out)
+            return np.matmul(_filled(1, len(a), a.dtype), a, out=out)
         H, C, W, N = a.shape
-        runs = a.reshape(H * C, W * N) @ np.ones(W * N, a.dtype)
+        runs = a.reshape(H * C, W * N) @ _filled(1, W * N, a.dtype)
         return runs.reshape(H, C).sum(axis=0, out=out)
 
     def random_bits(self, key, layer, step, shape):
@@ -214,7 +231,8 @@ class NumpyOps(Ops):
 
     def relu(self, z, out):
         # a row of zeros: np.maximum takes three times as long with a scalar (measured with NumPy 2.4)
-        return np.maximum(z, np.zeros(z.shape[z.ndim // 2 :], z.dtype), out=out)
+        zeros = _filled(0, math.prod(z.shape[z.ndim // 2 :]), z.dtype)
+        return np.maximum(z, zeros.reshape(z.shape[z.ndim // 2 :]), out=out)
 
     def erf(self, x):
         from scipy.special import erf  # comes with scikit-learn; loaded when a GELU first runs
@@ -267,12 +285,6 @@ def _beside(w):
     return w.transpose(1, 2, 0, 3).reshape(w.shape[1], -1)
 
 
-def _row_products(dz, view):
-    """Sum over output rows of dz[r] (F, OW*N) @ view[r]' (OW*N, K): a weight gradient (F, K)."""
-    OH, F, OW, N = dz.shape
-    return np.matmul(dz.reshape(OH, F, OW * N), view.transpose(0, 2, 1)).sum(axis=0)
-
-
 def _rows_under(x, r: int, count: int, window: Window):
     """The image rows under output rows r .. r+count."""
     start = r * window.strides[0]
@@ -293,17 +305,26 @@ def _share(dy, y, views, dviews, add: bool) -> None:
 
     add: sum into dviews instead of writing them.
     """
-    for view, dview in zip(views[:-1], dviews[:-1]):
+    last = len(views) - 1
+    for k, (view, dview) in enumerate(zip(views[:-1], dviews[:-1])):
         if add:
             taken = dy * (view == y)
             dview += taken
         else:
             taken = np.multiply(dy, view == y, out=dview)
-        dy = dy - taken
+        dy = np.subtract(dy, taken, out=None if add or k + 1 < last else dviews[last])
     if add:
-        dviews[-1][...] += dy
-    else:
-        dviews[-1][...] = dy
+        dviews[last][...] += dy
+    elif dy is not dviews[last]:
+        dviews[last][...] = dy
+
+
+@lru_cache(256)
+def _filled(value: int, count: int, dtype):
+    """A vector of one value, kept: nobody writes it."""
+    made = np.full(count, value, dtype)
+    made.flags.writeable = False
+    return made
 
 
 class _Meeting:

@@ -77,8 +77,10 @@ class Ops:
             return x
         H, C, W, N = x.shape
         out = self.empty((top + H + bottom, C, left + W + right, N), x.dtype)
-        out[:top], out[top + H :] = value, value
-        out[top : top + H, :, :left], out[top : top + H, :, left + W :] = value, value
+        if top or bottom:
+            out[:top], out[top + H :] = value, value
+        if left or right:
+            out[top : top + H, :, :left], out[top : top + H, :, left + W :] = value, value
         out[top : top + H, :, left : left + W] = x
         return out
 
@@ -89,7 +91,7 @@ class Ops:
         weight (kw, kh, c) and whose columns are the row's output positions of every sample.
         """
         H, C, W, N = x.shape
-        (KH, KW), (OH, OW) = window.kernel, window.unpadded.out_size(H, W)
+        (KH, KW), (OH, OW) = window.kernel, window.positions(x)
         cols = self.empty((OH, groups, KW, KH, C // groups, OW, N), x.dtype)
         for j in range(KW):
             for i in range(KH):
@@ -100,7 +102,7 @@ class Ops:
     def col2im(self, cols, out, window: Window):
         """The adjoint of im2col: every column added to the patch of out (H, C, W, N) that it came from."""
         H, C, W, N = out.shape
-        (KH, KW), (OH, OW) = window.kernel, window.unpadded.out_size(H, W)
+        (KH, KW), (OH, OW) = window.kernel, window.positions(out)
         cols = cols.reshape(OH, -1, KW, KH, C // cols.shape[1], OW, N)
         for j in range(KW):
             for i in range(KH):
@@ -113,7 +115,7 @@ class Ops:
         finish(rows), if given, is called once for every block of finished output rows, a view (rows, F, OW,
         N) of y, while it lies in the cache: the place for bias and activation.
         """
-        F, (OH, OW) = w.shape[1], window.unpadded.out_size(x.shape[0], x.shape[2])
+        F, (OH, OW) = w.shape[1], window.positions(x)
         y = self.xp.matmul(self.weight_matrix(w, groups), self.im2col(x, window, groups)).reshape(
             OH, F, OW, -1
         )
@@ -153,7 +155,7 @@ class Ops:
 
     def _windows(self, x, window: Window):
         """The KH*KW strided views of x, padded, that lie under each kernel element in turn, row-major."""
-        OH, OW = window.unpadded.out_size(x.shape[0], x.shape[2])
+        OH, OW = window.positions(x)
         KH, KW = window.kernel
         return [x[window.rows(i, OH), :, window.columns(j, OW)] for i in range(KH) for j in range(KW)]
 

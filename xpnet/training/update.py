@@ -10,7 +10,7 @@ import numpy as np
 from ..ops import threads
 from ..params import Params
 
-LEAST_UPDATE = 1 << 16  # parameters; below, a second thread costs more than it saves
+LEAST_UPDATE = 1 << 17  # parameters; below, a second thread costs more than it saves
 
 
 class Update:
