@@ -21,7 +21,7 @@ import xpnet
 
 
 def seconds(run, repeat: int) -> float:
-    """Time of one call, the mean of repeat; three calls before it let the other side's threads come to rest."""
+    """Time of one call, the mean of repeat, after three that let the other side's threads come to rest."""
     run(), run(), run()
     start = time.perf_counter()
     for _ in range(repeat):

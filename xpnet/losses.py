@@ -137,12 +137,14 @@ class CategoricalCrossentropy(Loss):
         return y
 
     def per_sample(self, ops, p, y):
-        return self._from_targets(ops, p, y)
+        return self._from_targets(ops, p, y, y.sum(axis=1, keepdims=True))
 
-    def _from_targets(self, ops, p, t):
+    def _from_targets(self, ops, p, t, mass):
+        """mass: the sum of each sample's targets t."""
         xp, K = ops.xp, p.shape[1]
         if self.label_smoothing:
             t = t * (1 - self.label_smoothing) + self.label_smoothing / K
+            mass = mass * (1 - self.label_smoothing) + self.label_smoothing
         pixels = math.prod(p.shape[2:])
         if self.from_logits:
             z = p - p.max(axis=1, keepdims=True)
@@ -150,7 +152,7 @@ class CategoricalCrossentropy(Loss):
             total = q.sum(axis=1, keepdims=True)
             z -= xp.log(total)
             losses = -_rows(t * z)
-            q *= t.sum(axis=1, keepdims=True) / total
+            q *= mass / total
             dp = xp.subtract(q, t, out=q)
         else:
             q = xp.maximum(p, _tiny(p))
@@ -206,7 +208,7 @@ class SparseCategoricalCrossentropy(CategoricalCrossentropy):
     def per_sample(self, ops, p, y):
         xp = ops.xp
         classes = xp.arange(p.shape[1]).reshape((1, -1) + (1,) * (p.ndim - 2))
-        return self._from_targets(ops, p, (y[:, None] == classes).astype(p.dtype))
+        return self._from_targets(ops, p, (y[:, None] == classes).astype(p.dtype), 1)
 
 
 class BinaryCrossentropy(Loss):

@@ -18,7 +18,7 @@ from .memory import SMALL, aligned_zeros, pool
 from .reference import Ops, philox_bits
 
 CACHE = 1 << 19  # bytes of a block that should stay in a core's L2 cache between two passes over it
-UPDATE_BLOCK = 1 << 15  # elements of the flat buffers an optimizer touches at once: five arrays of 128 KiB
+UPDATE_BLOCK = 1 << 16  # elements of the flat buffers an optimizer touches at once: five arrays of 256 KiB
 LONG = 64  # from this many rows (KH*C) on, a matmul on the map in place beats one on shifted copies
 
 
