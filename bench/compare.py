@@ -99,7 +99,17 @@ def main(argv=None) -> None:
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
-        report = {"threads": args.threads, "rounds": args.rounds, "versions": versions, "workloads": rows}
+        from xpnet.ops.threads import blas_info
+
+        blas = [f"{b['internal_api']} {b['version']} {b.get('architecture', '')}" for b in blas_info()]
+        versions["blas"] = ", ".join(blas)
+        report = {
+            "date": time.strftime("%Y-%m-%d"),
+            "threads": args.threads,
+            "rounds": args.rounds,
+            "versions": versions,
+            "workloads": rows,
+        }
         args.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
