@@ -123,7 +123,7 @@ class NumpyOps(Ops):
         H, _, W, _ = shape
         (top, bottom), (left, right) = window.padding
         if dz.nbytes < SMALL and window.strides == window.dilation == (1, 1):
-            # small: fewer calls by the same convolution of dz in a border of zeros, with the kernel turned round
+            # small: fewer calls by the same convolution of dz in a border of zeros, with the kernel turned
             border = ((KH - 1 - top, KH - 1 - bottom), (KW - 1 - left, KW - 1 - right))
             if min(map(min, border)) >= 0:
                 turned = np.ascontiguousarray(w[::-1, :, ::-1].transpose(0, 3, 2, 1))
