@@ -1,0 +1,22 @@
+"""The README's Python runs as it stands, block after block."""
+
+import re
+from pathlib import Path
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_every_python_block_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+    assert len(blocks) >= 2
+    names: dict = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    assert names["accuracy"] > 0.95
+    assert (tmp_path / "digits.safetensors").stat().st_size > 10_000
+
+
+def test_the_readme_names_files_that_exist():
+    for path in re.findall(r"`((?:examples|xpnet|docs|bench)/[\w/.]+)`", README.read_text()):
+        assert (README.parent / path).exists(), path
