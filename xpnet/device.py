@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import warnings
 
-from .errors import DeviceFallbackWarning, unknown
+from .errors import DeviceFallbackWarning, unknown, warn
 from .ops.numpy_ops import NumpyOps
 from .ops.reference import Ops
 
@@ -31,7 +30,7 @@ def resolve(device: str | Ops) -> tuple[Ops, str]:
             message = f"device={device!r} is not available: {reason}"
             if os.environ.get("XPNET_REQUIRE_CUDA") == "1":
                 raise RuntimeError(f"{message}. XPNET_REQUIRE_CUDA=1 forbids the CPU instead") from None
-            warnings.warn(f"{message}. Training on the CPU instead", DeviceFallbackWarning, stacklevel=4)
+            warn(f"{message}. Training on the CPU instead", DeviceFallbackWarning)
         return NumpyOps(), f"no GPU: {reason}"
     return ops, "as asked" if name != "auto" else "a working GPU was found"
 

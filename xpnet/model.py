@@ -1,34 +1,27 @@
-"""Sequential: layers one after another, with Keras's way of training them."""
+"""Sequential: a network with Keras's way of training it."""
 
 from __future__ import annotations
 
 import copy
 import math
 import operator
-import re
-import warnings
 import weakref
 from typing import Any
 
 import numpy as np
 
-from . import device as devices
 from . import losses, metrics, optimizers
-from .data.arrays import Arrays, as_array, check_lengths, check_weights, check_x, class_weights
-from .errors import DeviceFallbackWarning, NotBuiltError, NotCompiledError, ShapeError, unknown
-from .layers.base import Layer, Shape
-from .layers.containers import Chain
+from .data.arrays import Arrays, as_array, check_lengths, check_weights, class_weights
+from .errors import NotCompiledError, ShapeError
+from .layers.base import Shape
+from .network import Network
 from .ops import threads
-from .params import Params, Slot
 from .training import loop
 from .training.callbacks import Callback, History
 from .training.step import TrainStep
 
-PRECISIONS = ("auto", "float32", "tf32", "bfloat16", "float64")
-_owners: weakref.WeakKeyDictionary[Layer, weakref.ref] = weakref.WeakKeyDictionary()  # the model of a layer
 
-
-class Sequential:
+class Sequential(Network):
     """A network of layers that run one after another.
 
     layers: a list; more come by `add`.  input_shape: (D,) for vectors, (C, H, W) for images ((H, W, C) with
@@ -49,18 +42,6 @@ class Sequential:
         seed: int | None = None,
         name: str = "sequential",
     ):
-        if data_format not in ("channels_first", "channels_last"):
-            raise unknown("data_format", data_format, ("channels_first", "channels_last"))
-        if precision not in PRECISIONS:
-            raise unknown("precision", precision, PRECISIONS)
-        if seed is None:
-            seed = int(np.random.SeedSequence().generate_state(1, np.uint32)[0])
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 64:
-            raise ValueError(f"seed must be a whole number from 0 to 2^64 - 1. Received: {seed!r}")
-        self.data_format, self.precision, self.seed, self.name = data_format, precision, int(seed), name
-        self.layers: list[Layer] = []
-        self.params: Any = None  # a Params, once the model is built
-        self.chain: Any = None  # a Chain of the layers, likewise
         self.optimizer: optimizers.Optimizer | None = None
         self.optimizer_state: dict[str, Any] = {}
         self.loss: Any = None
@@ -69,128 +50,15 @@ class Sequential:
         self.stop_training = False
         self.epochs_trained = 0
         self._train_step: tuple[Any, TrainStep] | None = None
-        self._use_device(device)
-        self._without_channel = False  # images come as (N, H, W)
-        self._asked_shape = None if input_shape is None else self._internal(input_shape)
-        if isinstance(layers, Layer):
-            raise TypeError(f"layers must be a list. Received: {layers!r}. Expected: [{layers!r}]")
-        for layer in layers or ():
-            self._append(layer)
-        self._build_if_known()
-
-    # -- structure -------------------------------------------------------------------------------------------
-
-    def add(self, layer: Layer) -> None:
-        """Append a layer.  Parameters, running statistics and optimizer state of the others stay as they
-        are.
-        """
-        self._append(layer)
-        try:
-            if self.params is not None:
-                self._rebuild()
-            else:
-                self._build_if_known()
-        except Exception:
-            self.layers.pop()
-            raise
-
-    def pop(self) -> Layer:
-        """Remove the last layer and return it."""
-        if not self.layers:
-            raise ValueError("there is no layer to remove")
-        layer = self.layers.pop()
-        if self.params is not None:
-            self._rebuild()
-        for one in _walk([layer]):
-            _owners.pop(one, None)
-            one.slots, one.state_slots = [], []
-        return layer
-
-    def to(self, device) -> Sequential:
-        """Move the model, with its optimizer state, to another device; the model itself."""
-        saved = None if self.params is None else self._snapshot()
-        self._use_device(device)
-        if saved is not None:
-            self._rebuild(saved)
-        return self
-
-    def build(self, input_shape: Shape | int) -> None:
-        """Fix the shapes and draw the weights, without waiting for data.  input_shape: as in the
-        constructor.
-        """
-        shape = self._internal(input_shape)
-        if self.params is None:
-            self._build(shape)
-        elif shape != self.chain.in_shape:
-            raise ShapeError(
-                f"the model has been built for another input_shape. Received: {self._external(shape)}. "
-                f"Expected: {self.input_shape}, or a new model"
-            )
-
-    @property
-    def built(self) -> bool:
-        return self.params is not None
-
-    @property
-    def device(self) -> str:
-        """The device the model is on: "cpu" or "cuda:0"."""
-        return self.ops.device
-
-    @property
-    def dtype(self) -> np.dtype:
-        """What parameters and feature maps are kept in."""
-        return np.dtype(np.float64 if self.precision == "float64" else np.float32)
-
-    @property
-    def input_shape(self) -> Shape:
-        """Of one sample, in the model's data_format; (H, W) where the model was given that."""
-        in_shape = self._need_built().in_shape
-        return in_shape[1:] if self._without_channel else self._external(in_shape)
-
-    @property
-    def output_shape(self) -> Shape:
-        """Of one prediction, in the model's data_format."""
-        return self._external(self._need_built().out_shape)
-
-    def all_layers(self) -> list[Layer]:
-        """Every layer, those inside containers included, in the order of the forward pass."""
-        return list(_walk(self.layers))
-
-    def summary(self, print_fn=print) -> None:
-        """Print a table of the layers: name, output shape, parameters."""
-        chain = self._need_built()
-        rows = [("layer", "output shape", "parameters")]
-
-        def walk(layers, indent):
-            for layer in layers:
-                inner = [child for branch in layer.children().values() for child in branch]
-                shape = ", ".join(["N", *map(str, self._external(layer.out_shape))])
-                count = sum(slot.size for slot in layer.slots)
-                rows.append((f"{indent}{layer.label} ({type(layer).__name__})", f"({shape})", f"{count:,}"))
-                walk(inner, indent + "  ")
-
-        walk(chain.layers, "")
-        widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        line = "-" * (sum(widths) + 4)
-        print_fn(
-            f"{self.name}: input {self.input_shape}, {self.data_format}, {self.precision_meaning}, on "
-            f"{self.device}"
+        super().__init__(
+            layers,
+            input_shape=input_shape,
+            device=device,
+            data_format=data_format,
+            precision=precision,
+            seed=seed,
+            name=name,
         )
-        print_fn(line)
-        for number, (a, b, c) in enumerate(rows):
-            print_fn(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}")
-            if number == 0:
-                print_fn(line)
-        print_fn(line)
-        params = self.params
-        print_fn(f"{params.count():,} parameters, of which {params.count(trainable=False):,} are not trained")
-
-    def count_params(self) -> int:
-        """Trained and frozen parameters, running statistics not counted."""
-        self._need_built()
-        return self.params.count()
-
-    # -- training --------------------------------------------------------------------------------------------
 
     def compile(self, optimizer="adam", loss=None, metrics=()) -> None:
         """Choose how to train.
@@ -377,112 +245,6 @@ class Sequential:
         """The order of n samples in the next epoch: it follows from the seed and the epochs so far."""
         return np.random.default_rng([self.seed, 1, self.epochs_trained]).permutation(n)
 
-    # -- forward and backward --------------------------------------------------------------------------------
-
-    def forward(self, x, *, train: bool = False):
-        """(y, caches): outputs for x, and what `backward` needs.  In training mode dropout masks and batches
-        normalise.
-        """
-        x = self._inputs(x)
-        with np.errstate(all="ignore"):
-            y, caches = self._need_built().forward(self.enter(x, self.ops), train=train)
-        y = self._to_user(self.leave(y))
-        return (y if not isinstance(x, np.ndarray) else self.ops.to_host(y)), _Caches(caches, len(x))
-
-    def backward(self, dy, caches):
-        """dL/dx from dL/dy and the caches of a forward, which are used up; the parameters' gradients go to
-        the layers.
-        """
-        chain = self._need_built()
-        if not isinstance(caches, list) or len(caches) != len(chain.layers):
-            raise ValueError(
-                "backward needs the caches of one forward. Received: "
-                + (f"{len(caches)} caches" if isinstance(caches, list) else repr(type(caches).__name__))
-                + f" for {len(chain.layers)} layers. Expected: those that model.forward(x, train=True) "
-                "returned, once"
-            )
-        dy = as_array(dy, "dy", self.ops)
-        expected = (getattr(caches, "samples", len(dy)), *self.output_shape)
-        if dy.shape != expected:
-            raise ShapeError(
-                f"dy does not fit the model's output. Received: {dy.shape}. Expected: {expected}"
-            )
-        host = isinstance(dy, np.ndarray)
-        with np.errstate(all="ignore"):
-            dx = chain.backward(self.enter(dy, self.ops, copy=True), caches)
-        dx = self._to_user(self.leave(dx))
-        return self.ops.to_host(dx) if host else dx
-
-    def enter(self, x, ops, copy: bool = False):
-        """Conventional x as the layers want it: packed to (H, C, W, N), or (N, D); in the model's type."""
-        x = ops.asarray(x)
-        if x.ndim == 4:
-            return ops.pack(x.transpose(0, 3, 1, 2) if self._last else x, self.dtype)
-        return x.astype(self.dtype, copy=copy)
-
-    def leave(self, y):
-        """A layer's output with the samples first: (N, C, H, W) or (N, D)."""
-        return self.ops.unpack(y) if y.ndim == 4 else y
-
-    def infer(self, h, folded=None):
-        """The output of the layers in inference, without the last activation where it is folded into the
-        loss.
-        """
-        layers = self._need_built().layers
-        if folded is not None:
-            layers = [*layers[:-1], layers[-1].without_activation()]
-        with np.errstate(all="ignore"):
-            for layer in layers:
-                h, _ = layer.forward(h, train=False)
-        return h
-
-    # -- weights and files -----------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, np.ndarray]:
-        """Parameters and running statistics, names and shapes as in the same torch.nn.Sequential."""
-        self._need_built()
-        out = {}
-        for name, slot in self._named_slots():
-            learned = slot in slot.layer.slots
-            value = self.params.read(self.params.values if learned else self.params.state, slot)
-            out[name] = value.astype(np.int64) if slot.integer else value
-        return out
-
-    def load_state_dict(self, state, strict: bool = True) -> None:
-        """Copy the arrays (or PyTorch tensors) of a state_dict in.  Nothing is changed unless every name and
-        shape fits.
-
-        strict=False takes what fits by name and leaves the rest.
-        """
-        self._need_built()
-        slots = dict(self._named_slots())
-        missing = [name for name in slots if name not in state]
-        strange = [name for name in state if name not in slots]
-        if strict and (missing or strange):
-            raise ShapeError(
-                "the state does not belong to this model. "
-                + (f"Missing: {', '.join(missing)}. " if missing else "")
-                + (f"Not in the model: {', '.join(map(str, strange))}. " if strange else "")
-                + "Expected: the same layers in the same order; strict=False takes what fits"
-            )
-        arrays = {}
-        for name, slot in slots.items():
-            if name in state:
-                value = as_array(state[name], name)
-                if value.shape != slot.shape:
-                    raise ShapeError(
-                        f"{slot.layer.where}: {name} does not fit. Received: {value.shape}. Expected: "
-                        f"{slot.shape}"
-                    )
-                if value.dtype.kind not in "biuf":
-                    raise ValueError(
-                        f"{slot.layer.where}: {name} must be numbers. Received: dtype {value.dtype}. "
-                        f"Expected: {self.dtype}"
-                    )
-                arrays[name] = value
-        for name, value in arrays.items():
-            self._write(slots[name], value)
-
     def save(self, path, training: bool = False) -> None:
         """Write the model to a safetensors file: weights, architecture, and how it was compiled.
 
@@ -494,129 +256,6 @@ class Sequential:
         save_model(self, path, training)
 
     # -- inside ----------------------------------------------------------------------------------------------
-
-    @property
-    def _last(self) -> bool:
-        return self.data_format == "channels_last"
-
-    def _internal(self, shape) -> Shape:
-        """A user's shape as (D,) or (C, H, W); (H, W) is an image without a channel axis."""
-        try:
-            shape = tuple(map(operator.index, (shape,) if not isinstance(shape, (tuple, list)) else shape))
-        except TypeError:
-            shape = ()
-        if len(shape) == 2 and min(shape) > 0:
-            self._without_channel = True
-            return (1, *shape)
-        if len(shape) not in (1, 3) or min(shape) < 1:
-            order = "(H, W, C)" if self._last else "(C, H, W)"
-            raise ShapeError(f"input_shape must be (D,) for vectors or {order} for images. Received: {shape}")
-        return (shape[2], shape[0], shape[1]) if len(shape) == 3 and self._last else shape
-
-    def _external(self, shape: Shape) -> Shape:
-        return (shape[1], shape[2], shape[0]) if len(shape) == 3 and self._last else shape
-
-    def _to_user(self, y):
-        """Samples-first y in the user's order, in memory of its own."""
-        if y.ndim == 4:  # unpacked to memory of its own already
-            return self.ops.xp.ascontiguousarray(y.transpose(0, 2, 3, 1)) if self._last else y
-        return self.ops.xp.array(y, order="C")
-
-    def _use_device(self, device) -> None:
-        self.ops, self.device_reason = devices.resolve(device)
-        self._train_step = None
-        if self.precision not in ("auto", *self.ops.precisions):
-            warnings.warn(
-                f"precision={self.precision!r} is not available on {self.ops.device}; computing in float32 "
-                "instead",
-                DeviceFallbackWarning,
-                stacklevel=3,
-            )
-
-    @property
-    def precision_meaning(self) -> str:
-        """What the precision comes to on this device."""
-        return str(self.dtype)
-
-    def _append(self, layer: Layer) -> None:
-        if not isinstance(layer, Layer):
-            raise TypeError(
-                f"a model is made of layers. Received: {layer!r}. Expected: an object of xpnet.layers"
-            )
-        self.layers.append(layer)
-        everything = self.all_layers()
-        seen: set[int] = set()
-        for one in everything:
-            if id(one) in seen:
-                self.layers.pop()
-                raise ValueError(
-                    f"a layer can stand in a model once. Received: {one!r} a second time. Expected: another "
-                    "instance; "
-                    "one of its own for each place"
-                )
-            seen.add(id(one))
-        try:
-            self._claim([layer])
-        except ValueError:
-            self.layers.pop()
-            raise
-        counts: dict[str, int] = {}
-        for one in everything:
-            base = _snake(type(one).__name__)
-            number = counts.get(base, 0)
-            counts[base] = number + 1
-            one.label = one.name or (f"{base}_{number}" if number else base)
-
-    def _claim(self, layers) -> None:
-        """Note that the layers stand here; ValueError where one holds its weights in another model."""
-        for one in _walk(layers):
-            owner = _owners.get(one, lambda: None)()
-            if owner is self:
-                continue
-            if owner is not None and owner.built and any(one is other for other in owner.all_layers()):
-                raise ValueError(
-                    f"a layer can stand in one model only. Received: {one!r}, which stands in "
-                    f"{owner.name!r}. Expected: "
-                    "an instance of its own for each; for a part of a trained model copy.deepcopy(model), "
-                    "then pop"
-                )
-            _owners[one] = weakref.ref(self)
-            one.slots, one.state_slots = [], []
-
-    def _build_if_known(self) -> None:
-        shape = self._asked_shape
-        if shape is None and self.layers and self.layers[0].input_shape is not None:
-            shape = self._internal(self.layers[0].input_shape)
-        if shape is not None and self.layers:
-            self._build(shape)
-
-    def _build(self, in_shape: Shape) -> None:
-        if not self.layers:
-            raise NotBuiltError("the model has no layers. Expected: Sequential([...]), or model.add(layer)")
-        self._claim(self.layers)
-        params = Params(self.seed, self.ops, self.dtype, self.data_format)
-        chain = Chain(self.layers)
-        before = [(layer, layer.__dict__.copy()) for layer in self.all_layers()]
-        try:
-            chain.build(in_shape, params)
-            params.allocate()
-        except Exception:
-            for layer, fields in before:  # what was built before stays whole
-                layer.__dict__.clear()
-                layer.__dict__.update(fields)
-            raise
-        self.chain, self.params = chain, params
-        self._train_step = None
-        if self.optimizer is not None:
-            self._reset_optimizer()
-
-    def _rebuild(self, saved=None) -> None:
-        saved = saved or self._snapshot()
-        if self.layers:
-            self._build(self.chain.in_shape)
-            self._load_snapshot(saved)
-        else:
-            self.params = None
 
     def _reset_optimizer(self) -> None:
         """Optimizer state as before the first step."""
@@ -630,63 +269,33 @@ class Sequential:
         for _, metric in self.metrics:
             metric.multilabel = multilabel and (self.params is None or self.chain.out_shape[0] > 1)
 
-    def _named_slots(self) -> list[tuple[str, Slot]]:
-        """Every slot with its name: modules are numbered as in torch.nn.Sequential, where an activation is
-        one.
-        """
-        found: list[tuple[str, Slot]] = []
-
-        def walk(layers, prefix):
-            number = 0
-            for layer in layers:
-                found.extend(
-                    (f"{prefix}{number}.{slot.name}", slot) for slot in layer.slots + layer.state_slots
-                )
-                for branch, inner in layer.children().items():
-                    walk(inner, f"{prefix}{number}.{branch}.")
-                number += layer.modules
-
-        walk(self.layers, "")
-        return found
-
-    def _write(self, slot: Slot, value) -> None:
-        if slot in slot.layer.slots:
-            self.params.write(self.params.values, slot, value)
-        else:
-            self.params.write(self.params.state, slot, value)
-            self.params.write(self.params.pending, slot, value)
+    def _was_built(self) -> None:
+        self._train_step = None
+        if self.optimizer is not None:
+            self._reset_optimizer()
 
     def _snapshot(self) -> dict[str, Any]:
-        """Everything that training changes, on the host, by name: what moving, growing and copying carry
-        over.
-        """
-        params = self.params
-        slots = [
-            (name, slot)
-            for name, slot in self._named_slots()
-            if slot in slot.layer.slots and slot in params.slots
-        ]
-        return {
-            "weights": self.state_dict(),
-            "optimizer": {
-                f"{name}.{key}": params.read(flat, slot)
-                for key, flat in self.optimizer_state.items()
-                for name, slot in slots
-            },
-            "iterations": self.optimizer.iterations if self.optimizer is not None else 0,
-            "step": params.step,
-            "epochs_trained": self.epochs_trained,
+        """Everything that training changes: the network's own, and the optimizer's."""
+        slots = [(name, slot) for name, slot in self._named_slots() if slot in slot.layer.slots]
+        state = {
+            f"{name}.{key}": self.params.read(flat, slot)
+            for key, flat in self.optimizer_state.items()
+            for name, slot in slots
+            if slot in self.params.slots
         }
+        iterations = self.optimizer.iterations if self.optimizer is not None else 0
+        more = {"optimizer": state, "iterations": iterations, "epochs_trained": self.epochs_trained}
+        return super()._snapshot() | more
 
     def _load_snapshot(self, saved: dict[str, Any]) -> None:
-        self.load_state_dict(saved["weights"], strict=False)
+        super()._load_snapshot(saved)
         for name, slot in self._named_slots():
             for key, flat in self.optimizer_state.items():
                 if f"{name}.{key}" in saved["optimizer"]:
                     self.params.write(flat, slot, saved["optimizer"][f"{name}.{key}"])
         if self.optimizer is not None:
             self.optimizer.iterations = saved["iterations"]
-        self.params.step, self.epochs_trained = saved["step"], saved["epochs_trained"]
+        self.epochs_trained = saved["epochs_trained"]
 
     def __copy__(self) -> Sequential:
         return copy.deepcopy(self)  # two models cannot share layers
@@ -729,28 +338,11 @@ class Sequential:
     def __repr__(self) -> str:
         return f"Sequential({self.layers!r})"
 
-    def _need_built(self) -> Chain:
-        if self.params is None:
-            raise NotBuiltError(
-                "the model does not know its input shape yet. Expected: Sequential([...], input_shape=...), "
-                "model.build(input_shape), or data by fit"
-            )
-        return self.chain
-
     def _need_compiled(self) -> None:
         if self.loss is None:
             raise NotCompiledError(
                 "the model has no loss yet: call model.compile(optimizer=..., loss=...) first"
             )
-
-    def _inputs(self, x, what: str = "x"):
-        """x, checked against the input shape; an unbuilt model is built for it."""
-        x = check_x(x, None if self.params is None else self.input_shape, self.ops, what, self.dtype)
-        if self.params is None:
-            self._build(self._internal(x.shape[1:]))
-        if self._without_channel:
-            x = x[..., None] if self._last else x[:, None]
-        return x
 
     def _data(self, x, y, sample_weight=None, class_weight=None, what: str = "") -> Arrays:
         """Checked samples, targets and weights."""
@@ -831,22 +423,6 @@ def load_model(path, device: Any = "auto", custom_objects: dict[str, type] | Non
     return read_model(path, device, custom_objects)
 
 
-class _Caches(list):
-    """What the layers remember of one forward of so many samples."""
-
-    def __init__(self, caches, samples: int):
-        super().__init__(caches)
-        self.samples = samples
-
-
-def _walk(layers):
-    """Every layer, those inside containers included, in the order of the forward pass."""
-    for layer in layers:
-        yield layer
-        for inner in layer.children().values():
-            yield from _walk(inner)
-
-
 def _named_metrics(chosen) -> list[tuple[str, metrics.Metric]]:
     """Metrics with the names that they go by in logs: the word that was given, or their own."""
     listed = [chosen] if isinstance(chosen, (str, metrics.Metric)) else list(chosen or [])
@@ -861,8 +437,3 @@ def _whole(name: str, value, least: int, more: str = "") -> int:
     if number < least or isinstance(value, bool):
         raise ValueError(f"{name} must be a whole number of at least {least}{more}. Received: {value!r}")
     return number
-
-
-def _snake(name: str) -> str:
-    """MaxPooling2D -> max_pooling2d."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", name).lower()
