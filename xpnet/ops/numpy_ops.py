@@ -116,8 +116,6 @@ class NumpyOps(Ops):
     def conv2d_input_grad(self, dz, w, shape, window: Window, groups: int = 1):
         if groups > 1 or window.dilation[0] > 1:
             return super().conv2d_input_grad(dz, w, shape, window, groups)
-        # the adjoint of reading with the columns side by side: patches are added row by row, then folded
-        # column by column
         OH, F, OW, N = dz.shape
         KW, _, KH, C = w.shape
         H, _, W, _ = shape
@@ -128,6 +126,8 @@ class NumpyOps(Ops):
             if min(map(min, border)) >= 0:
                 turned = np.ascontiguousarray(w[::-1, :, ::-1].transpose(0, 3, 2, 1))
                 return self.conv2d(self.pad(dz, border), turned, Window((KH, KW)))
+        # the adjoint of reading with the columns side by side: patches are added row by row, then folded
+        # column by column
         beside = self.empty((top + H + bottom, KW * C, OW * N), dz.dtype)
         beside[...] = 0
         back, SH = np.ascontiguousarray(_beside(w).T), window.strides[0]
