@@ -381,7 +381,10 @@ def test_unknown_arguments_of_layers_come_with_a_suggestion(cls):
         (lambda: Reshape("abc"), "Reshape: target_shape must be"),
         (lambda: Residual("relu"), "Residual: body must be a layer or a list of layers. Received: 'relu'"),
         (lambda: Concatenate([]), "Concatenate: branches must be a list of lists of layers. Received: []"),
-        (lambda: optimizers.SGD(-1), "learning_rate must be a schedule or at least 0. Received: -1"),
+        (
+            lambda: optimizers.SGD(-1),
+            "learning_rate must be a schedule or a finite number of at least 0. Received: -1",
+        ),
         (lambda: optimizers.Adam(beta_1=1.0), "Adam: beta_1 must be at least 0 and below 1. Received: 1.0"),
         (lambda: optimizers.Adam(epsilon=-1), "Adam: epsilon must not be negative. Received: -1"),
         (lambda: optimizers.SGD(nesterov=True), "SGD: nesterov needs a momentum"),

@@ -152,7 +152,7 @@ CLIPS = ["clipnorm", "global_clipnorm", "clipvalue"]
 @pytest.mark.parametrize("kind", CLIPS)
 @pytest.mark.parametrize("limit", [0.05, 2.0, 1e6])
 def test_clipping_is_torch_s(kind, limit, ops, precision):
-    """Up to its 1e-6 added to the norm; small limits clip every step, the middle one some, the last none."""
+    """With its 1e-6 added to the norm; small limits clip every step, the middle one some, the last none."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     model = model_with(SGD(0.1, momentum=0.5, **{kind: limit}), ops, precision)
     parameters = torch_parameters(torch, model)
@@ -169,7 +169,7 @@ def test_clipping_is_torch_s(kind, limit, ops, precision):
         elif kind == "clipvalue":
             utils.clip_grad_value_(list(parameters.values()), limit)
         optimizer.step()
-    rtol = max(tolerance(precision), 1e-9 if kind == "clipvalue" else 5e-5)
+    rtol = max(tolerance(precision), 1e-9)
     for key, value in model.state_dict().items():
         assert_close(value, parameters[key].detach().numpy(), rtol, key)
 
@@ -185,7 +185,7 @@ def test_clipping_by_its_formula(kind, ops):
         if kind == "clipvalue":
             g = np.clip(g, -0.7, 0.7)
         else:
-            g = g * min(1, 0.7 / (norm if kind == "global_clipnorm" else np.linalg.norm(g)))
+            g = g * min(1, 0.7 / ((norm if kind == "global_clipnorm" else np.linalg.norm(g)) + 1e-6))
         assert_close(value, before[key] - g, 1e-12, key)
 
 

@@ -39,12 +39,18 @@ class Configurable:
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, by name."""
+        missing = [name for name in arguments(type(self)) if not hasattr(self, name)]
+        if missing:
+            raise TypeError(
+                f"{type(self).__name__} cannot be described. Expected: the constructor's argument "
+                f"{missing[0]!r} kept as self.{missing[0]}"
+            )
         return {name: getattr(self, name) for name in arguments(type(self))}
 
     def __repr__(self) -> str:
         defaults = arguments(type(self))
         shown = []
-        for name, value in self.get_config().items():
+        for name, value in ((n, getattr(self, n)) for n in defaults if hasattr(self, n)):
             value, default = _plain(value), defaults[name]
             if default is inspect.Parameter.empty:
                 shown.append(repr(value))

@@ -56,8 +56,8 @@ class Loss(Configurable):
             raise ValueError(
                 f"{self.name}: targets must be numbers. Received: dtype {y.dtype}. Expected: {dtype}"
             )
-        if y.shape[1:] == () and out_shape == (1,):
-            y = y[:, None]
+        if out_shape[0] == 1 and y.shape[1:] == out_shape[1:]:
+            y = y[:, None]  # one output, or maps of one channel
         if y.shape[1:] != out_shape:
             raise ShapeError(
                 f"{self.name}: targets do not fit the model's output. Received: y of shape {y.shape}. "
@@ -96,7 +96,10 @@ def total_weight(n: int, weight) -> float:
 def _check_finite(name: str, y: np.ndarray) -> None:
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         row = int(np.argmin(np.isfinite(y).reshape(len(y), -1).all(axis=1)))
-        raise ValueError(f"{name}: targets must be finite. Received: NaN or infinity in sample {row}")
+        raise ValueError(
+            f"{name}: targets must be finite. Received: NaN or infinity in sample {row}. Expected: "
+            "numbers; leave such samples out"
+        )
 
 
 def _rows(a):

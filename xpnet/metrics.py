@@ -8,6 +8,8 @@ host arrays, a metric gives its value at once: `Accuracy()(y_true, y_pred)`.
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from .config import Configurable
@@ -41,6 +43,13 @@ class Metric(Configurable):
             raise ShapeError(
                 f"{self.name}: lengths differ. Received: {len(y)} targets and {len(p)} predictions"
             )
+        if (
+            p.ndim == y.ndim == 1
+            and self.ranks_only
+            and (p == np.floor(p)).all()
+            and max(p.max(), y.max()) > 1
+        ):
+            p = np.eye(int(max(p.max(), y.max())) + 1)[p.astype(int)]  # predicted class indices
         p = p[:, None] if p.ndim == 1 else p
         y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 and p.shape[1] > 1 else y
         y = y[:, None] if y.ndim == 1 and p.shape[1] == 1 else y
@@ -186,11 +195,20 @@ class ConfusionMatrix(Metric):
         return total.reshape(K, K).tolist()
 
 
+def _difference(name: str, p, y):
+    if p.shape != y.shape:
+        raise ShapeError(
+            f"{name} compares numbers. Received: targets {y.shape} for outputs {p.shape}. Expected: the same "
+            "shape; with class indices for targets use one-hot rows, or metrics=['accuracy']"
+        )
+    return p - y
+
+
 class MeanSquaredError(Metric):
     """(p - y)^2, the mean over outputs and samples."""
 
     def sums(self, ops, p, y, w):
-        d = p - y
+        d = _difference(self.name, p, y)
         return ops.xp.stack([((d * d).reshape(len(d), -1).mean(axis=1) * w).sum(), w.sum()])
 
 
@@ -198,7 +216,7 @@ class MeanAbsoluteError(Metric):
     """|p - y|, the mean over outputs and samples."""
 
     def sums(self, ops, p, y, w):
-        d = ops.xp.abs(p - y)
+        d = ops.xp.abs(_difference(self.name, p, y))
         return ops.xp.stack([(d.reshape(len(d), -1).mean(axis=1) * w).sum(), w.sum()])
 
 
@@ -210,9 +228,9 @@ class R2Score(Metric):
     """
 
     def sums(self, ops, p, y, w):
-        p, y = (a.reshape(len(a), -1).astype(np.float64) for a in (p, y))
-        w = w[:, None].astype(np.float64)
-        moments = [w * (y - p) ** 2, w * y * y, w * y, w * ops.xp.ones_like(y)]
+        d = _difference(self.name, p, y).reshape(len(p), -1).astype(np.float64)
+        y, w = y.reshape(len(y), -1).astype(np.float64), w[:, None].astype(np.float64)
+        moments = [w * d * d, w * y * y, w * y, w * ops.xp.ones_like(y)]
         return ops.xp.concatenate([m.sum(axis=0) for m in moments])
 
     def result(self, total):
@@ -241,7 +259,6 @@ ALIASES = {
     "mean_squared_error": "mse",
     "mean_absolute_error": "mae",
     "r2_score": "r2",
-    "top_5_accuracy": "top_k_accuracy",
     "top_k_categorical_accuracy": "top_k_accuracy",
     "categorical_accuracy": "accuracy",
     "sparse_categorical_accuracy": "accuracy",
@@ -254,6 +271,9 @@ def get(metric: str | Metric) -> Metric:
     if isinstance(metric, Metric):
         return metric
     name = ALIASES.get(str(metric).lower(), str(metric).lower())
+    top = re.fullmatch(r"top_(\d+)_accuracy", name)
+    if isinstance(metric, str) and top:
+        return TopKCategoricalAccuracy(int(top[1]))
     if not isinstance(metric, str) or name not in TABLE:
         raise unknown("metric", metric, [*TABLE, *ALIASES])
     return TABLE[name]()

@@ -20,6 +20,9 @@ from .training import loop
 from .training.callbacks import Callback, History
 from .training.step import TrainStep
 
+# what a copy makes for itself
+_MADE_ANEW = ("params", "chain", "ops", "device_reason", "optimizer_state", "stop_training", "_train_step")
+
 
 class Sequential(Network):
     """A network of layers that run one after another.
@@ -108,7 +111,7 @@ class Sequential(Network):
         progress bar, 2 a line an epoch.  validation_split: the share of the samples that is held out, drawn
         at random with the classes in proportion (stratify=False: without); validation_data: (x, y) or (x, y,
         sample_weight).  class_weight: {class: weight} or "balanced".  Figures are means over samples, as
-        weighted.
+        weighted, also where the loss is reduced to a sum (`train_on_batch` returns that sum).
 
         Raises NonFiniteError where the loss or gradient turns NaN or infinite, with the weights of the step
         before.
@@ -302,19 +305,7 @@ class Sequential(Network):
 
     def __getstate__(self):
         """For copying and pickling: the layers without their views, and the arrays by name."""
-        keep = (
-            "data_format",
-            "precision",
-            "seed",
-            "name",
-            "layers",
-            "loss",
-            "metrics",
-            "history",
-            "_asked_shape",
-            "_without_channel",
-        )
-        state = {key: getattr(self, key) for key in keep}
+        state = {key: value for key, value in self.__dict__.items() if key not in _MADE_ANEW}
         return state | {
             "optimizer": copy.copy(self.optimizer),
             "device": self.device,
@@ -324,9 +315,7 @@ class Sequential(Network):
 
     def __setstate__(self, state):
         device, in_shape, arrays = (state.pop(key) for key in ("device", "in_shape", "arrays"))
-        self.__dict__.update(
-            state, params=None, chain=None, optimizer_state={}, stop_training=False, epochs_trained=0
-        )
+        self.__dict__.update(state, params=None, chain=None, optimizer_state={}, stop_training=False)
         self._train_step = None
         if self.optimizer is not None:
             self.optimizer.owner = weakref.ref(self)
@@ -352,7 +341,13 @@ class Sequential(Network):
         out_shape = self.chain.out_shape
         if self._last and y.ndim == 4:
             y = y.transpose(0, 3, 1, 2)
-        y = self.loss.check_targets(y, out_shape, self.dtype)
+        try:
+            y = self.loss.check_targets(y, out_shape, self.dtype)
+        except ValueError as error:
+            order = ""
+            if self._last and len(out_shape) == 3 and isinstance(error, ShapeError):
+                order = f". Shapes are given channels first here; the model yields (N, *{self.output_shape})"
+            raise type(error)(f"{self.layers[-1].where}: {what}{error}{order}") from None
         w = check_weights(sample_weight, len(x), self.dtype)
         if class_weight is not None:
             by_class = class_weights(class_weight, y, self.dtype)
@@ -401,7 +396,9 @@ class Sequential(Network):
         )
         last = n % batch_size or min(batch_size, n)
         if last < least:
-            layer = next(one for one in self.all_layers() if getattr(one, "least", 1) > last)
+            layer = next(
+                one for one in self.all_layers() if one.is_trainable and getattr(one, "least", 1) > last
+            )
             raise ShapeError(
                 f"{layer.where}: cannot normalise a batch of one sample: it has no variance. Received: {n} "
                 "samples in "

@@ -441,7 +441,11 @@ class Network:
 
     def _inputs(self, x, what: str = "x"):
         """x, checked against the input shape; an unbuilt model is built for it."""
-        x = check_x(x, None if self.params is None else self.input_shape, self.ops, what, self.dtype)
+        try:
+            x = check_x(x, None if self.params is None else self.input_shape, self.ops, what, self.dtype)
+        except ValueError as error:
+            where = f"{self.layers[0].where}: " if self.params is not None else ""
+            raise type(error)(f"{where}{error}") from None
         if self.params is None:
             self._build(self._internal(x.shape[1:]))
         if self._without_channel:

@@ -10,11 +10,13 @@ as an update of 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
-from .config import Configurable
+from .config import Configurable, arguments
 from .errors import unknown
+
+LARGEST = 3e38  # of what float32 holds
 
 
 class Optimizer(Configurable):
@@ -31,10 +33,24 @@ class Optimizer(Configurable):
     owner: Any = None  # a weak reference to the model it was compiled into
 
     def __init__(
-        self, learning_rate=0.01, weight_decay=None, clipnorm=None, clipvalue=None, global_clipnorm=None
+        self,
+        learning_rate=0.01,
+        weight_decay=None,
+        clipnorm=None,
+        clipvalue=None,
+        global_clipnorm=None,
+        **unexpected,
     ):
-        if not callable(learning_rate) and not learning_rate >= 0:
-            raise ValueError(f"learning_rate must be a schedule or at least 0. Received: {learning_rate!r}")
+        if unexpected:
+            name = next(iter(unexpected))
+            known = unknown("argument", "learning_rate" if name == "lr" else name, arguments(type(self)))
+            raise TypeError(
+                f"{type(self).__name__}: unknown argument 'lr'. Expected: learning_rate"
+                if name == "lr"
+                else f"{type(self).__name__}: {known}"
+            )
+        if not callable(learning_rate):
+            _check_rate("learning_rate must be a schedule or", learning_rate)
         for name, value in (
             ("clipnorm", clipnorm),
             ("clipvalue", clipvalue),
@@ -50,9 +66,12 @@ class Optimizer(Configurable):
         self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
 
     def rate(self) -> float:
-        """The learning rate of the next step."""
-        rate: float | Callable = self.learning_rate
-        return float(rate(self.iterations) if callable(rate) else rate)
+        """The learning rate of the next step; ValueError where a schedule yields what is none."""
+        rate: Any = self.learning_rate
+        if callable(rate):
+            rate = rate(self.iterations)
+            _check_rate(f"the schedule's rate at step {self.iterations} must be", rate)
+        return float(rate)
 
     def initial(self, name: str) -> float:
         """What a state array holds before the first step."""
@@ -65,6 +84,11 @@ class Optimizer(Configurable):
     def update(self, xp, p, g, state: list[Any], lr: float, t: int) -> None:
         """One step on flat arrays, in place."""
         raise NotImplementedError(f"{type(self).__name__} has no update")
+
+
+def _check_rate(what: str, rate) -> None:
+    if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 <= float(rate) <= LARGEST:
+        raise ValueError(f"{what} a finite number of at least 0. Received: {rate!r}")
 
 
 def _ratio(xp, a, b, epsilon: float):

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import initializers
+
 if TYPE_CHECKING:
     from .layers.base import Layer
     from .ops.reference import Ops
@@ -84,7 +86,7 @@ class Params:
                 f"a parameter would be empty. Received: {name} of shape {tuple(shape)}. Expected: sizes of "
                 "at least 1"
             )
-        slot = Slot(layer, name, shape, order, initializer)
+        slot = Slot(layer, name, shape, order, initializers.get(initializer))
         self.slots.append(slot)
         layer.slots.append(slot)
 

@@ -132,7 +132,7 @@ def check_weights(w, n: int, dtype) -> np.ndarray | None:
         raise ShapeError(
             f"sample_weight does not fit. Received: {w.shape}. Expected: ({n},), one weight a sample"
         )
-    if w.dtype.kind not in "bifu" or not np.isfinite(w).all() or w.min() < 0 or not w.any():
+    if w.dtype.kind not in "bifu" or not (np.abs(w) < 1e30).all() or w.min() < 0 or not w.any():
         raise ValueError(
             "sample_weight must be finite, not negative and not zero throughout. "
             f"Received: dtype {w.dtype}"
@@ -146,7 +146,8 @@ def class_weights(class_weight, y: np.ndarray, dtype) -> np.ndarray:
     scikit-learn.
     """
     labels = y.argmax(axis=1) if y.ndim == 2 and y.shape[1] > 1 else y.reshape(len(y), -1)[:, 0]
-    if y.ndim > 2 or (labels != np.floor(labels)).any() or labels.min() < 0:
+    several = y.ndim == 2 and y.shape[1] > 1 and (y.sum(axis=1) != 1).any()
+    if y.ndim > 2 or several or (labels != np.floor(labels)).any() or labels.min() < 0:
         raise ValueError(
             f"class_weight needs targets that are one class a sample. Received: y of shape {y.shape}, dtype "
             f"{y.dtype}. "

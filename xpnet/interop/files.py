@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import describe, restore
-from ..errors import ModelFileError
+from ..errors import ModelFileError, NotBuiltError
 from ..model import Sequential
 
 FORMAT = "1"
@@ -136,6 +136,9 @@ def read_model(path, device: Any, custom_objects: dict[str, type] | None) -> Seq
             model._load_snapshot({"weights": weights, "optimizer": arrays, **training})
     except ModelFileError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (
+        KeyError, TypeError, ValueError, AttributeError, IndexError, NotBuiltError, RecursionError,
+        MemoryError, OverflowError,
+    ) as error:  # fmt: skip
         raise ModelFileError(f"{path} does not describe a model that can be rebuilt: {error}") from error
     return model

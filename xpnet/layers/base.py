@@ -38,6 +38,11 @@ class Layer(Configurable):
     label = ""  # the name it goes by in its model
     parent: Layer | None = None  # the container it stands in
     needs_dx = True  # False on the first layer, whose input nobody trains
+    name: str | None = None
+    trainable = True
+    input_shape: Shape | None = None
+    slots: list[Slot] = []  # every built layer has lists of its own
+    state_slots: list[Slot] = []
     in_shape: Shape = ()
     out_shape: Shape = ()
 
@@ -60,8 +65,7 @@ class Layer(Configurable):
             input_shape = (input_shape,)
         self.name, self.trainable = name, trainable
         self.input_shape = None if input_shape is None else tuple(input_shape)
-        self.slots: list[Slot] = []
-        self.state_slots: list[Slot] = []
+        self.slots, self.state_slots = [], []
 
     def build(self, in_shape: Shape, params: Params) -> Shape:
         """Reserve parameters for inputs of in_shape; the shape of the outputs."""

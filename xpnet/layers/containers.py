@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 from .. import activations
@@ -24,7 +25,14 @@ class Chain:
             layer.where = f"{where} {index} {layer.label!r}"
             layer.slots, layer.state_slots = [], []
             layer.ops, layer.in_shape = params.ops, in_shape
-            in_shape = layer.out_shape = tuple(layer.build(in_shape, params))
+            out_shape = layer.build(in_shape, params)
+            if not isinstance(out_shape, (tuple, list)) or not all(
+                isinstance(n, Integral) for n in out_shape
+            ):
+                layer.fail(
+                    f"build must return the shape of the outputs. Received: {out_shape!r}. Expected: a tuple"
+                )
+            in_shape = layer.out_shape = tuple(out_shape)
         self.out_shape = in_shape
         return in_shape
 

@@ -12,6 +12,8 @@ from ..params import Params
 
 LEAST_UPDATE = 1 << 17  # parameters; below, a second thread costs more than it saves
 
+TINY = 1e-6  # added to a norm before it divides, as PyTorch does
+
 
 class Update:
     """`update(grads, loss)` moves the parameters by the sum of grads, in pieces that fit the cache.
@@ -88,15 +90,16 @@ class Update:
             return None
         if self.ops.in_host_memory:
             norm = math.sqrt(squared) if math.isfinite(squared) else math.inf
-            return limit / norm if norm > limit else None
-        return xp.minimum(1.0, limit / xp.maximum(xp.sqrt(squared), 1e-30))
+            scale = limit / (norm + TINY)
+            return scale if scale < 1 else None
+        return xp.minimum(1.0, limit / (xp.sqrt(squared) + TINY))
 
     def _clip_each(self):
         xp, limit = self.ops.xp, self.optimizer.clipnorm
         for slot in self.params.slots:
             g = self.params.grads[slot.start : slot.start + slot.size]
             wide = g.astype(np.float64)  # whose square does not overflow
-            g *= xp.minimum(1.0, limit / xp.maximum(xp.sqrt(xp.dot(wide, wide)), 1e-30)).astype(g.dtype)
+            g *= xp.minimum(1.0, limit / (xp.sqrt(xp.dot(wide, wide)) + TINY)).astype(g.dtype)
 
     @np.errstate(all="ignore")
     def _update(self, pieces, scale, lr, t):
