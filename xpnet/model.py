@@ -13,7 +13,6 @@ import numpy as np
 from . import losses, metrics, optimizers
 from .data.arrays import Arrays, as_array, check_lengths, check_weights, class_weights
 from .errors import NotCompiledError, ShapeError
-from .layers.base import Shape
 from .network import Network
 from .ops import threads
 from .training import loop
@@ -34,17 +33,8 @@ class Sequential(Network):
     masks; None draws one.
     """
 
-    def __init__(
-        self,
-        layers=(),
-        *,
-        input_shape: Shape | int | None = None,
-        device: Any = "auto",
-        data_format: str = "channels_first",
-        precision: str = "auto",
-        seed: int | None = None,
-        name: str = "sequential",
-    ):
+    def _prepare(self) -> None:
+        """Before the layers are added: not compiled, not trained."""
         self.optimizer: optimizers.Optimizer | None = None
         self.optimizer_state: dict[str, Any] = {}
         self.loss: Any = None
@@ -53,15 +43,6 @@ class Sequential(Network):
         self.stop_training = False
         self.epochs_trained = 0
         self._train_step: tuple[Any, TrainStep] | None = None
-        super().__init__(
-            layers,
-            input_shape=input_shape,
-            device=device,
-            data_format=data_format,
-            precision=precision,
-            seed=seed,
-            name=name,
-        )
 
     def compile(self, optimizer="adam", loss=None, metrics=()) -> None:
         """Choose how to train.

@@ -42,6 +42,7 @@ class Network:
             seed = int(np.random.SeedSequence().generate_state(1, np.uint32)[0])
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 64:
             raise ValueError(f"seed must be a whole number from 0 to 2^64 - 1. Received: {seed!r}")
+        self._prepare()
         self.data_format, self.precision, self.seed, self.name = data_format, precision, int(seed), name
         self.layers: list[Layer] = []
         self.params: Any = None  # a Params, once the model is built
@@ -393,6 +394,9 @@ class Network:
             self._load_snapshot(saved)
         else:
             self.params = None
+
+    def _prepare(self) -> None:
+        """Called first: what a subclass keeps of its own."""
 
     def _was_built(self) -> None:
         """Called when the parameters have been allocated, anew or for the first time."""
