@@ -93,8 +93,7 @@ def describe(value: Any) -> Any:
         return value
     raise TypeError(
         f"cannot be written to a file. Received: {value!r}. Expected: a name, a number or an object of "
-        "xpnet's; "
-        "a function of your own can be wrapped in a subclass of the family it belongs to"
+        "xpnet's; a function of your own can be wrapped in a subclass of the family it belongs to"
     )
 
 

@@ -102,6 +102,11 @@ def _check_finite(name: str, y: np.ndarray) -> None:
         )
 
 
+def _check_smoothing(label_smoothing) -> None:
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing must be at least 0 and below 1. Received: {label_smoothing!r}")
+
+
 def _rows(a):
     """Sum over all axes but the first."""
     return a.sum(axis=tuple(range(1, a.ndim)))
@@ -118,24 +123,21 @@ class CategoricalCrossentropy(Loss):
 
     def __init__(self, from_logits=False, label_smoothing=0.0, reduction="mean"):
         super().__init__(reduction)
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing must be at least 0 and below 1. Received: {label_smoothing!r}")
+        _check_smoothing(label_smoothing)
         self.from_logits, self.label_smoothing = from_logits, label_smoothing
 
     def check_targets(self, y, out_shape, dtype):
         if y.ndim == len(out_shape) or (y.ndim == 2 and y.shape[1] == 1 and out_shape != (1,)):
             raise ShapeError(
                 f"{self.name}: targets do not fit the model's output. Received: y of shape {y.shape}, which "
-                "looks like "
-                f"class indices. Expected: one row of {out_shape[0]} for each sample; use "
+                f"looks like class indices. Expected: one row of {out_shape[0]} for each sample; use "
                 "loss='sparse_categorical_crossentropy', or xpnet.utils.to_categorical(y)"
             )
         y = super().check_targets(y, out_shape, dtype)
         if len(y) and (y.min() < 0 or y.max() > 1 + 1e-6):
             raise ValueError(
                 f"{self.name}: targets must be probabilities. Received: values from {y.min():g} to "
-                f"{y.max():g}. "
-                "Expected: 0 to 1, as to_categorical makes them"
+                f"{y.max():g}. Expected: 0 to 1, as to_categorical makes them"
             )
         return y
 
@@ -190,8 +192,7 @@ class SparseCategoricalCrossentropy(CategoricalCrossentropy):
         if y.dtype.kind not in "bifu":
             raise ValueError(
                 f"{self.name}: targets must be class indices. Received: dtype {y.dtype}. Expected: whole "
-                "numbers from "
-                "0; np.unique(y, return_inverse=True) turns names into them"
+                "numbers from 0; np.unique(y, return_inverse=True) turns names into them"
             )
         if y.dtype.kind == "f":
             _check_finite(self.name, y)
@@ -202,9 +203,8 @@ class SparseCategoricalCrossentropy(CategoricalCrossentropy):
         if y.size and not (y.min() >= 0 and y.max() < K):
             raise ValueError(
                 f"{self.name}: a class index is out of range. Received: labels from {y.min()} to {y.max()}. "
-                "Expected: 0 to "
-                f"{K - 1}, since the model has {K} outputs; number the classes from 0, or give the last "
-                "layer more units"
+                f"Expected: 0 to {K - 1}, since the model has {K} outputs; number the classes from 0, or "
+                "give the last layer more units"
             )
         return y.astype(np.int64, copy=False)
 
@@ -224,8 +224,7 @@ class BinaryCrossentropy(Loss):
 
     def __init__(self, from_logits=False, label_smoothing=0.0, reduction="mean"):
         super().__init__(reduction)
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing must be at least 0 and below 1. Received: {label_smoothing!r}")
+        _check_smoothing(label_smoothing)
         self.from_logits, self.label_smoothing = from_logits, label_smoothing
 
     def check_targets(self, y, out_shape, dtype):

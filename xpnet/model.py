@@ -359,9 +359,8 @@ class Sequential(Network):
                 if stratify:
                     raise ValueError(
                         f"too few samples to keep the classes in proportion. Received: {len(counts)} "
-                        "classes, the smallest "
-                        f"of {counts.min()} samples, and {held} to hold out. Expected: 2 a class, one of "
-                        "them held out"
+                        f"classes, the smallest of {counts.min()} samples, and {held} to hold out. Expected: "
+                        "2 a class, one of them held out"
                     )
                 labels = None
         elif stratify:
@@ -382,10 +381,8 @@ class Sequential(Network):
             )
             raise ShapeError(
                 f"{layer.where}: cannot normalise a batch of one sample: it has no variance. Received: {n} "
-                "samples in "
-                f"batches of {batch_size}, which leave a last batch of {last}. Expected: at least {least} "
-                "in every batch; "
-                "use another batch_size"
+                f"samples in batches of {batch_size}, which leave a last batch of {last}. Expected: at least "
+                f"{least} in every batch; use another batch_size"
             )
 
 

@@ -330,8 +330,7 @@ class Network:
                 self.layers.pop()
                 raise ValueError(
                     f"a layer can stand in a model once. Received: {one!r} a second time. Expected: another "
-                    "instance; "
-                    "one of its own for each place"
+                    "instance; one of its own for each place"
                 )
             seen.add(id(one))
         try:
@@ -355,9 +354,8 @@ class Network:
             if owner is not None and owner.built and any(one is other for other in owner.all_layers()):
                 raise ValueError(
                     f"a layer can stand in one model only. Received: {one!r}, which stands in "
-                    f"{owner.name!r}. Expected: "
-                    "an instance of its own for each; for a part of a trained model copy.deepcopy(model), "
-                    "then pop"
+                    f"{owner.name!r}. Expected: an instance of its own for each; for a part of a trained "
+                    "model copy.deepcopy(model), then pop"
                 )
             _owners[one] = weakref.ref(self)
             one.slots, one.state_slots = [], []

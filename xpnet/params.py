@@ -41,10 +41,6 @@ class Slot:
         part = flat[self.start : self.start + self.size]
         return part.reshape(tuple(self.shape[axis] for axis in self.order))
 
-    def conventional(self, flat):
-        """The slot's part of a flat buffer in its conventional shape, a view."""
-        return self.view(flat).transpose(tuple(np.argsort(self.order)))
-
 
 class Stream:
     """A source of random bits for one layer: the same bits for the same seed, layer number and step."""

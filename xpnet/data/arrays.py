@@ -61,8 +61,7 @@ def as_array(a, what: str, ops=None):
     except (ValueError, TypeError) as error:
         raise ValueError(
             f"{what} cannot be read as one array ({error}). Received: {type(a).__name__}. Expected: numbers "
-            "in rows of "
-            "equal length, as an array"
+            "in rows of equal length, as an array"
         ) from None
 
 
@@ -117,9 +116,8 @@ def _check_finite(x: np.ndarray, what: str, dtype: np.dtype) -> None:
         if not np.isfinite(part).all():
             row = start + int(np.argmin(np.isfinite(part).reshape(len(part), -1).all(axis=1)))
             raise ValueError(
-                f"{what} must be finite. Received: NaN or infinity, first in sample {row}. Expected: "
-                f"numbers within {dtype}; "
-                "np.nan_to_num, or leave such samples out"
+                f"{what} must be finite. Received: NaN or infinity, first in sample {row}. Expected: numbers "
+                f"within {dtype}; np.nan_to_num, or leave such samples out"
             )
 
 
@@ -150,8 +148,7 @@ def class_weights(class_weight, y: np.ndarray, dtype) -> np.ndarray:
     if y.ndim > 2 or several or (labels != np.floor(labels)).any() or labels.min() < 0:
         raise ValueError(
             f"class_weight needs targets that are one class a sample. Received: y of shape {y.shape}, dtype "
-            f"{y.dtype}. "
-            "Expected: class indices or one-hot rows; for others use sample_weight"
+            f"{y.dtype}. Expected: class indices or one-hot rows; for others use sample_weight"
         )
     labels = np.asarray(labels).astype(int)
     if class_weight == "balanced":

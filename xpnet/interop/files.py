@@ -92,8 +92,7 @@ def read_model(path, device: Any, custom_objects: dict[str, type] | None) -> Seq
     if "architecture" not in metadata:
         raise ModelFileError(
             f"{path} holds arrays but no xpnet architecture. Received: {len(tensors)} arrays. Expected: a "
-            "file written by "
-            "model.save; build the same model and use "
+            "file written by model.save; build the same model and use "
             "model.load_state_dict(safetensors.numpy.load_file(path))"
         )
     if metadata.get("xpnet") != FORMAT:
@@ -130,8 +129,7 @@ def read_model(path, device: Any, custom_objects: dict[str, type] | None) -> Seq
                 n = wrong[0]
                 raise ModelFileError(
                     f"{path}: the optimizer's state does not fit. Received: {STATE + n} of shape "
-                    f"{received.get(n)}. "
-                    f"Expected: {expected.get(n)}"
+                    f"{received.get(n)}. Expected: {expected.get(n)}"
                 )
             model._load_snapshot({"weights": weights, "optimizer": arrays, **training})
     except ModelFileError:

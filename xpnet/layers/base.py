@@ -162,7 +162,6 @@ def pair(layer_name: str, argument: str, value: Any, least: int = 1) -> tuple[in
     except (TypeError, ValueError):
         raise ValueError(
             f"{layer_name}: {argument} must be a whole number of at least {least}, or a pair (rows, "
-            "columns). "
-            f"Received: {value!r}"
+            f"columns). Received: {value!r}"
         ) from None
     return a, b

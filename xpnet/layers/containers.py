@@ -92,8 +92,7 @@ class Residual(_Container):
         if out_shape != short:
             self.fail(
                 f"the branches do not fit together. Received: body yields {out_shape}, shortcut {short}. "
-                "Expected: the "
-                "same shape; give a shortcut such as [Conv2D(filters, 1, strides=...)]"
+                "Expected: the same shape; give a shortcut such as [Conv2D(filters, 1, strides=...)]"
             )
         return out_shape
 

@@ -73,10 +73,9 @@ class Conv2D(Layer):
         if min(OH, OW) < 1:
             self.fail(
                 f"the kernel is larger than its input. Received: a map {in_shape}, "
-                f"kernel_size={self.kernel_size}, "
-                f"dilation_rate={self.dilation_rate}, padding={self.padding!r}, which leave {OH} x {OW}. "
-                "Expected: an output of at least 1 x 1; use padding='same', a smaller kernel or fewer "
-                "poolings"
+                f"kernel_size={self.kernel_size}, dilation_rate={self.dilation_rate}, "
+                f"padding={self.padding!r}, which leave {OH} x {OW}. Expected: an output of at least 1 x 1; "
+                "use padding='same', a smaller kernel or fewer poolings"
             )
         kernel = (self.filters, C // self.groups, *self.kernel_size)
         params.reserve(self, "weight", kernel, self.kernel_initializer, order=(3, 0, 2, 1))

@@ -38,7 +38,7 @@ class Dropout(Layer):
         threshold = min(round(self.rate * 65536), 65535)
         kept = 1 / (1 - self.rate) if self.scaling == "train" else 1.0
         mask = (self.stream.bits(self.ops, x.shape) >= threshold) * x.dtype.type(kept)
-        return x * mask, mask
+        return self.ops.xp.multiply(x, mask, out=self.ops.like(x)), mask
 
     def backward(self, dy, mask):
         if mask is not None:

@@ -51,8 +51,8 @@ class BatchNormalization(Layer):
         self.least = (
             2 if len(in_shape) == 1 or in_shape[1:] == (1, 1) else 1
         )  # samples, so that there is a variance
-        params.reserve(self, "weight", features, lambda rng, shape: 1.0)
-        params.reserve(self, "bias", features, lambda rng, shape: 0.0)
+        params.reserve(self, "weight", features, "ones")
+        params.reserve(self, "bias", features, "zeros")
         params.reserve_state(self, "running_mean", features, 0.0)
         params.reserve_state(self, "running_var", features, 1.0)
         params.reserve_state(self, "num_batches_tracked", (), 0.0, integer=True)
@@ -62,7 +62,7 @@ class BatchNormalization(Layer):
         xp, ops, spread = self.ops.xp, self.ops, self.spread
         if not (train and self.is_trainable):
             scale = self.weight / xp.sqrt(self.running_var + self.epsilon)
-            y = x * scale[spread]
+            y = xp.multiply(x, scale[spread], out=ops.like(x))
             y += (self.bias - self.running_mean * scale)[spread]
             return y, (None, x, scale, 1)
         n = x.size // x.shape[0 if x.ndim == 2 else 3] // len(self.weight)  # elements of one sample's channel
@@ -70,14 +70,14 @@ class BatchNormalization(Layer):
         if n < 2:
             self.fail(
                 "cannot normalise a batch of one sample: it has no variance. Received: a batch of 1. "
-                "Expected: at "
-                "least 2; use a larger batch_size, one that leaves no single sample over, or "
+                "Expected: at least 2; use a larger batch_size, one that leaves no single sample over, or "
                 "LayerNormalization"
             )
         mean = ops.batch_sum(ops.feature_sum(x)) / n
         xhat = ops.like(x)
         xp.subtract(x, mean[spread], out=xhat)
-        var = ops.batch_sum(ops.feature_sum(xhat * xhat)) / n
+        y = xp.multiply(xhat, xhat, out=ops.like(x))
+        var = ops.batch_sum(ops.feature_sum(y)) / n
         slope = 1 / xp.sqrt(var + self.epsilon)
         xhat *= slope[spread]
         if ops.leads:
@@ -85,7 +85,7 @@ class BatchNormalization(Layer):
             self.next_running_mean[...] = m * self.running_mean + (1 - m) * mean
             self.next_running_var[...] = m * self.running_var + (1 - m) * var * (n / (n - 1))
             self.next_num_batches_tracked[...] = self.num_batches_tracked + 1
-        y = xhat * self.weight[spread]
+        xp.multiply(xhat, self.weight[spread], out=y)
         y += self.bias[spread]
         return y, (xhat, None, slope, n)
 
@@ -95,11 +95,11 @@ class BatchNormalization(Layer):
         ops, spread = self.ops, self.spread
         if xhat is None:  # the running statistics are constants
             xhat = (x - self.running_mean[spread]) / ops.xp.sqrt(self.running_var + self.epsilon)[spread]
-            ops.feature_sum(dy * xhat, out=self.dweight)
+            ops.feature_sum(ops.xp.multiply(dy, xhat, out=xhat), out=self.dweight)
             ops.feature_sum(dy, out=self.dbias)
             dy *= slope[spread]
             return dy
-        ops.feature_sum(dy * xhat, out=self.dweight)
+        ops.feature_sum(ops.xp.multiply(dy, xhat, out=ops.like(dy)), out=self.dweight)
         ops.feature_sum(dy, out=self.dbias)
         total = ops.batch_sum(ops.xp.stack([self.dweight, self.dbias])) / n
         if not self.needs_dx:
@@ -145,8 +145,8 @@ class LayerNormalization(Layer):
         else:
             shape, order = in_shape, (1, 0, 2)  # (C, H, W), held as (H, C, W)
             self.axes, self.over, self.spread = (0, 1, 2), 3, (..., None)
-        params.reserve(self, "weight", shape, lambda rng, shape: 1.0, order)
-        params.reserve(self, "bias", shape, lambda rng, shape: 0.0, order)
+        params.reserve(self, "weight", shape, "ones", order)
+        params.reserve(self, "bias", shape, "zeros", order)
         return in_shape
 
     def forward(self, x, *, train):

@@ -51,9 +51,8 @@ class _Pooling2D(Layer):
         if min(OH, OW) < 1:
             self.fail(
                 f"the window is larger than its input. Received: a map {in_shape}, "
-                f"pool_size={self.pool_size}, "
-                f"which leave {OH} x {OW}. Expected: an output of at least 1 x 1; use a smaller window, "
-                "padding='same' or ceil_mode=True"
+                f"pool_size={self.pool_size}, which leave {OH} x {OW}. Expected: an output of at least 1 x "
+                "1; use a smaller window, padding='same' or ceil_mode=True"
             )
         return (C, OH, OW)
 

@@ -248,8 +248,8 @@ class TrainStep:
         first = f"; the first layer whose output or gradient is not finite is {where}" if where else ""
         raise NonFiniteError(
             f"{place}{what}{first}. Training stopped; the weights are those from before this batch. Try a "
-            "smaller "
-            "learning_rate, global_clipnorm=1.0, inputs scaled to about 1, or loss targets within range",
+            "smaller learning_rate, global_clipnorm=1.0, inputs scaled to about 1, or loss targets within "
+            "range",
             epoch,
             batch,
             where,
