@@ -10,7 +10,7 @@ import xpnet
 from xpnet import Sequential, optimizers
 from xpnet.layers import BatchNormalization, Conv2D, Dense, Dropout, Flatten, MaxPooling2D
 from xpnet.ops import threads
-from xpnet.training import step as training_step
+from xpnet.training import host as training_step
 
 
 @pytest.fixture(params=[1, 2], ids=["1 thread", "2 threads"])

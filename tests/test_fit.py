@@ -7,7 +7,7 @@ import pytest
 
 from xpnet import NonFiniteError, NotCompiledError, Sequential, callbacks, losses, metrics, optimizers
 from xpnet.layers import Activation, BatchNormalization, Conv2D, Dense, Dropout, Flatten, Layer, Residual
-from xpnet.training import step as training_step
+from xpnet.training import host as training_step
 
 
 def data(n=60, seed=0, classes=3):

@@ -27,7 +27,18 @@ def apply(model, grads, loss=0.0):
     for name, slot in model._named_slots():
         if name in grads:
             params.write(params.grads, slot, grads[name])
-    return model.train_step().update([params.grads], ops.asarray(np.array([loss], model.dtype)).sum())
+    step, loss = model.train_step(), ops.asarray(np.array([loss], model.dtype)).sum()
+    if ops.in_host_memory:
+        return step.update([params.grads], loss)
+    step.prepare()
+    step.update(loss)
+    step.control.advance(0)
+    params.step += 1
+    model.optimizer.iterations += 1
+    skipped = step.control.read()
+    params.step -= skipped
+    model.optimizer.iterations -= skipped
+    return not skipped
 
 
 def random_gradients(steps, precision, shapes=SHAPES):

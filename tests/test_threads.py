@@ -9,7 +9,7 @@ import xpnet
 from xpnet import Sequential, callbacks
 from xpnet.layers import BatchNormalization, Conv2D, Dense, Dropout, Flatten, MaxPooling2D
 from xpnet.ops import threads
-from xpnet.training import step as training_step
+from xpnet.training import host as training_step
 
 pytestmark = pytest.mark.skipif(
     not threads.blas_can_be_limited(), reason="the BLAS behind NumPy obeys no thread limit"
@@ -124,7 +124,7 @@ def test_small_batches_and_small_networks_stay_on_one_thread(monkeypatch):
     model = cnn()
     assert len(model.train_step().replicas(64)) == 1, "too little work"
     monkeypatch.setattr(training_step, "LEAST_WORK", 1)
-    step = training_step.TrainStep(model)
+    step = training_step.HostStep(model)
     assert [len(step.replicas(n)) for n in (1, 31, 32, 64)] == [1, 1, 2, 2], "at least 16 samples a replica"
 
 

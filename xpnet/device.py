@@ -12,7 +12,7 @@ from .ops.reference import Ops
 INSTALL = "pip install 'xpnet[cuda12]' (or 'xpnet[cuda13]', as the driver allows)"
 
 
-def resolve(device: str | Ops) -> tuple[Ops, str]:
+def resolve(device: str | Ops, precision: str = "auto") -> tuple[Ops, str]:
     """The operations for a device, and a sentence on why this device."""
     if isinstance(device, Ops):
         return device, "as given"
@@ -24,7 +24,7 @@ def resolve(device: str | Ops) -> tuple[Ops, str]:
     if name == "cpu":
         return NumpyOps(), "as asked"
     try:
-        ops = _cuda(int(name[5:] or 0) if name != "auto" else 0)
+        ops = _cuda(int(name[5:] or 0) if name != "auto" else 0, precision)
     except NoDevice as reason:
         if name != "auto":
             message = f"device={device!r} is not available: {reason}"
@@ -39,14 +39,14 @@ class NoDevice(Exception):
     """Why there is no GPU to use; the message ends in what would help."""
 
 
-def _cuda(index: int) -> Ops:
+def _cuda(index: int, precision: str = "auto") -> Ops:
     """Operations on GPU number index, tried out; NoDevice says what is missing."""
     if importlib.util.find_spec("cupy") is None:
         raise NoDevice(f"CuPy is not installed; {INSTALL}")
     try:
         from .ops.cupy_ops import CupyOps
 
-        return CupyOps(index)
+        return CupyOps(index, precision)
     except Exception as error:  # CuPy and the driver fail in many ways, and each means the same here
         reason = " ".join(str(error).split()) or type(error).__name__
         raise NoDevice(

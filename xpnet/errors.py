@@ -19,6 +19,10 @@ class NotBuiltError(RuntimeError):
     """Something needs the shapes of a model that has seen neither an input_shape nor data."""
 
 
+class DeviceMemoryError(MemoryError):
+    """A device has no memory left for a training step; the message names the layer and a batch that fits."""
+
+
 class NonFiniteError(FloatingPointError):
     """Training met a loss or gradient that is NaN or infinite; the weights are the last good ones.
 

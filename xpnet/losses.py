@@ -141,6 +141,13 @@ class CategoricalCrossentropy(Loss):
             )
         return y
 
+    def value_and_grad(self, ops, p, y, weight, divisor):
+        fused = None
+        if self.from_logits and p.ndim == 2:
+            mean = self.reduction == "mean"
+            fused = ops.crossentropy(p, y, weight, divisor, self.label_smoothing, mean)
+        return fused or super().value_and_grad(ops, p, y, weight, divisor)
+
     def per_sample(self, ops, p, y):
         return self._from_targets(ops, p, y, y.sum(axis=1, keepdims=True))
 

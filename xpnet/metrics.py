@@ -84,6 +84,10 @@ class Accuracy(Metric):
     ranks_only = True
 
     def sums(self, ops, p, y, w):
+        if p.ndim == 2 and p.shape[1] > 1 and not self.multilabel:
+            counted = ops.count_right(p, y, w)
+            if counted is not None:
+                return counted
         p, y, w = _pixels_as_samples(p, y, w)
         if self.multilabel:
             right = ((p > 0.5) == (y > 0.5)).mean(axis=1)
@@ -188,7 +192,7 @@ class ConfusionMatrix(Metric):
         p, y, w = _pixels_as_samples(p, y, w)
         labels = xp.arange(max(2, p.shape[1]))
         predicted, true = ((c[:, None] == labels).astype(w.dtype) for c in _classes(xp, p, y))
-        return (true.T @ (predicted * w[:, None])).reshape(-1)
+        return ops.matmul(true.T, predicted * w[:, None]).reshape(-1)
 
     def result(self, total):
         K = round(len(total) ** 0.5)

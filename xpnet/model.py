@@ -13,11 +13,13 @@ import numpy as np
 from . import losses, metrics, optimizers
 from .data.arrays import Arrays, as_array, check_lengths, check_weights, class_weights
 from .errors import NotCompiledError, ShapeError
-from .network import Network
+from .network import Network, on_device
 from .ops import threads
 from .training import loop
 from .training.callbacks import Callback, History
-from .training.step import TrainStep
+from .training.device import DeviceStep
+from .training.host import HostStep
+from .training.step import Step
 
 # what a copy makes for itself
 _MADE_ANEW = ("params", "chain", "ops", "device_reason", "optimizer_state", "stop_training", "_train_step")
@@ -42,7 +44,7 @@ class Sequential(Network):
         self.history: History | None = None
         self.stop_training = False
         self.epochs_trained = 0
-        self._train_step: tuple[Any, TrainStep] | None = None
+        self._train_step: tuple[Any, Step] | None = None
 
     def compile(self, optimizer="adam", loss=None, metrics=()) -> None:
         """Choose how to train.
@@ -69,6 +71,7 @@ class Sequential(Network):
         self._train_step = None
         self._reset_optimizer()
 
+    @on_device
     def fit(
         self,
         x,
@@ -136,6 +139,7 @@ class Sequential(Network):
             self, data, validation, batch_size, epochs, initial_epoch, callbacks, verbose, bool(shuffle)
         )
 
+    @on_device
     def evaluate(
         self,
         x,
@@ -158,6 +162,7 @@ class Sequential(Network):
             return logs
         return list(logs.values()) if len(logs) > 1 else logs["loss"]
 
+    @on_device
     def predict(self, x, batch_size: int | None = None, verbose: int = 0):
         """The last layer's output for every sample: (N, K), or maps in the model's data_format.
 
@@ -177,23 +182,24 @@ class Sequential(Network):
         loop.in_blocks(self, len(x), size, work)
         return out
 
+    @on_device
     def train_on_batch(self, x, y, sample_weight=None, class_weight=None, return_dict: bool = False):
         """One step of `fit` on one batch: the loss before the step (and metrics), as floats."""
         self._need_compiled()
         data = self._data(x, y, sample_weight, class_weight)
         step = self.train_step()
         with threads.blas_threads(step.blas_threads(len(data))):
-            result = step(data, np.arange(len(data)))
-        if not self.ops.to_host(result.ok):
-            step.update.reset(skipped=0 if self.ops.in_host_memory else 1)
-            step.fail(data, np.arange(len(data)), self.ops.to_host(result.loss))
-        logs = {"loss": float(self.ops.to_host(result.loss))}
-        for (label, metric), total in zip(self.metrics, result.sums):
-            logs[label] = metric.result(np.asarray(self.ops.to_host(total), np.float64))
+            epoch = step.epoch(data, np.arange(len(data)), len(data))
+            epoch.step(0)
+            epoch.finish()
+        logs = epoch.logs()
+        if self.loss.reduction == "sum":
+            logs["loss"] *= epoch.weight or 1.0  # what was minimised, not its mean
         if return_dict:
             return logs
         return list(logs.values()) if len(logs) > 1 else logs["loss"]
 
+    @on_device
     def gradients(self, x, y, sample_weight=None) -> dict[str, np.ndarray]:
         """dL/dW of every parameter in training mode, by its name in `state_dict`; nothing of the model
         changes.
@@ -211,7 +217,7 @@ class Sequential(Network):
             if slot in slot.layer.slots
         }
 
-    def train_step(self) -> TrainStep:
+    def train_step(self) -> Any:
         """The training step for the model as it is now."""
         self._need_compiled()
         key = (
@@ -222,7 +228,7 @@ class Sequential(Network):
             *(c.is_trainable for c in self.all_layers()),
         )
         if self._train_step is None or self._train_step[0] != key:
-            self._train_step = (key, TrainStep(self))
+            self._train_step = (key, (HostStep if self.ops.in_host_memory else DeviceStep)(self))
         return self._train_step[1]
 
     def shuffled(self, n: int) -> np.ndarray:
@@ -241,6 +247,7 @@ class Sequential(Network):
 
     # -- inside ----------------------------------------------------------------------------------------------
 
+    @on_device
     def _reset_optimizer(self) -> None:
         """Optimizer state as before the first step."""
         self.optimizer_state = {}
@@ -258,6 +265,7 @@ class Sequential(Network):
         if self.optimizer is not None:
             self._reset_optimizer()
 
+    @on_device
     def _snapshot(self) -> dict[str, Any]:
         """Everything that training changes: the network's own, and the optimizer's."""
         slots = [(name, slot) for name, slot in self._named_slots() if slot in slot.layer.slots]
@@ -271,6 +279,7 @@ class Sequential(Network):
         more = {"optimizer": state, "iterations": iterations, "epochs_trained": self.epochs_trained}
         return super()._snapshot() | more
 
+    @on_device
     def _load_snapshot(self, saved: dict[str, Any]) -> None:
         super()._load_snapshot(saved)
         for name, slot in self._named_slots():

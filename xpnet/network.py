@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 import re
 import weakref
@@ -18,6 +19,17 @@ from .params import Params, Slot
 
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16", "float64")
 _owners: weakref.WeakKeyDictionary[Layer, weakref.ref] = weakref.WeakKeyDictionary()  # the model of a layer
+
+
+def on_device(method):
+    """The method, with all that it asks of the model's device asked in one order."""
+
+    @functools.wraps(method)
+    def ordered(self, *args, **kwargs):
+        with self.ops.running():
+            return method(self, *args, **kwargs)
+
+    return ordered
 
 
 class Network:
@@ -170,6 +182,7 @@ class Network:
 
     # -- forward and backward --------------------------------------------------------------------------------
 
+    @on_device
     def forward(self, x, *, train: bool = False):
         """(y, caches): outputs for x, and what `backward` needs.  In training mode dropout masks and batches
         normalise.
@@ -180,6 +193,7 @@ class Network:
         y = self._to_user(self.leave(y))
         return (y if not isinstance(x, np.ndarray) else self.ops.to_host(y)), _Caches(caches, len(x))
 
+    @on_device
     def backward(self, dy, caches):
         """dL/dx from dL/dy and the caches of a forward, which are used up; the parameters' gradients go to
         the layers.
@@ -206,10 +220,7 @@ class Network:
 
     def enter(self, x, ops, copy: bool = False):
         """Conventional x as the layers want it: packed to (H, C, W, N), or (N, D); in the model's type."""
-        x = ops.asarray(x)
-        if x.ndim == 4:
-            return ops.pack(x.transpose(0, 3, 1, 2) if self._last else x, self.dtype)
-        return x.astype(self.dtype, copy=copy)
+        return ops.enter(x, self.dtype, self._last, copy)
 
     def leave(self, y):
         """A layer's output with the samples first: (N, C, H, W) or (N, D)."""
@@ -229,6 +240,7 @@ class Network:
 
     # -- weights ---------------------------------------------------------------------------------------------
 
+    @on_device
     def state_dict(self) -> dict[str, np.ndarray]:
         """Parameters and running statistics, names and shapes as in the same torch.nn.Sequential."""
         self._need_built()
@@ -239,6 +251,7 @@ class Network:
             out[name] = value.astype(np.int64) if slot.integer else value
         return out
 
+    @on_device
     def load_state_dict(self, state, strict: bool = True) -> None:
         """Copy the arrays (or PyTorch tensors) of a state_dict in.  Nothing is changed unless every name and
         shape fits.
@@ -304,7 +317,7 @@ class Network:
         return self.ops.xp.array(y, order="C")
 
     def _use_device(self, device) -> None:
-        self.ops, self.device_reason = devices.resolve(device)
+        self.ops, self.device_reason = devices.resolve(device, self.precision)
         if self.precision not in ("auto", *self.ops.precisions):
             warn(
                 f"precision={self.precision!r} is not available on {self.ops.device}; computing in float32 "
@@ -315,7 +328,7 @@ class Network:
     @property
     def precision_meaning(self) -> str:
         """What the precision comes to on this device."""
-        return str(self.dtype)
+        return self.ops.meaning(self.dtype)
 
     def _append(self, layer: Layer) -> None:
         if not isinstance(layer, Layer):

@@ -17,6 +17,7 @@ from .config import Configurable, arguments
 from .errors import unknown
 
 LARGEST = 3e38  # of what float32 holds
+TINY = 1e-6  # added to a norm before it divides, as PyTorch does
 
 
 class Optimizer(Configurable):
@@ -81,8 +82,20 @@ class Optimizer(Configurable):
         """Without the model it belongs to."""
         return {key: value for key, value in self.__dict__.items() if key != "owner"}
 
+    def step(self, xp, p, g, state: list[Any], lr, t, norm) -> None:
+        """One step on flat arrays, in place: clip g, decay p, update.  norm: of the whole gradient, each of
+        its elements clipped.
+        """
+        if self.clipvalue is not None:
+            g = xp.minimum(xp.maximum(g, -self.clipvalue), self.clipvalue)
+        if self.global_clipnorm is not None:
+            g = g * xp.minimum(1.0, self.global_clipnorm / (norm + TINY))
+        if self.weight_decay:
+            p *= 1 - lr * self.weight_decay
+        self.update(xp, p, g, state, lr, t)
+
     def update(self, xp, p, g, state: list[Any], lr: float, t: int) -> None:
-        """One step on flat arrays, in place."""
+        """The optimizer's own formula on flat arrays, in place; g may be written too."""
         raise NotImplementedError(f"{type(self).__name__} has no update")
 
 

@@ -47,10 +47,16 @@ class Stream:
 
     def __init__(self, params: Params, number: int):
         self._params, self.number = params, number
+        self.seed, self.control = params.seed, params.control
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps taken: within one, the bits stay the same however often they are asked for."""
+        return self._params.step
 
     def bits(self, ops: Ops, shape: tuple[int, ...]):
-        """uint16 array: fresh at every training step, the same however often it is asked for within one."""
-        return ops.random_bits(self._params.seed, self.number, self._params.step, shape)
+        """uint16 array of the current step's bits."""
+        return ops.random_bits(self.seed, self.number, self.step, shape)
 
 
 class Params:
@@ -64,6 +70,7 @@ class Params:
     def __init__(self, seed: int, ops: Ops, dtype, data_format: str = "channels_first"):
         self.seed, self.ops, self.dtype, self.data_format = seed, ops, np.dtype(dtype), data_format
         self.step = 0
+        self.control = ops.control()
         self.slots: list[Slot] = []
         self.state_slots: list[Slot] = []
         self._streams = 0
@@ -102,6 +109,10 @@ class Params:
         """Lay the slots out, make the buffers and draw the initial values (on the host, so on every device
         alike).
         """
+        with self.ops.running():
+            self._allocate()
+
+    def _allocate(self) -> None:
         ops, dtype = self.ops, self.dtype
         self.values = ops.flat(self._lay_out(self.slots, dtype), dtype)
         self.grads = ops.flat(len(self.values), dtype)
@@ -133,11 +144,14 @@ class Params:
     def write(self, flat, slot: Slot, values) -> None:
         """Copy conventional values, of the host, into the slot."""
         values = np.asarray(np.asarray(values).transpose(slot.order), dtype=flat.dtype, order="C")
-        slot.view(flat)[...] = self.ops.asarray(values)
+        with self.ops.running():
+            slot.view(flat)[...] = self.ops.asarray(values)
 
     def read(self, flat, slot: Slot) -> np.ndarray:
         """The slot's conventional values, copied to the host."""
-        return np.array(self.ops.to_host(slot.view(flat)).transpose(np.argsort(slot.order)), order="C")
+        with self.ops.running():
+            values = self.ops.to_host(slot.view(flat))
+        return np.array(values.transpose(np.argsort(slot.order)), order="C")
 
     def trainable_ranges(self) -> list[tuple[int, int]]:
         """[start, stop) of the buffer that updates touch: neighbouring trainable slots, with the gaps between

@@ -21,6 +21,7 @@ class Arrays:
 
     def __init__(self, x, y=None, w=None):
         self.x, self.y, self.w = x, y, w
+        self._on: tuple[Any, Arrays] | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -33,11 +34,36 @@ class Arrays:
             None if self.w is None else self.w[index],
         )
 
+    def on(self, ops, room: float) -> Arrays | None:
+        """These arrays on ops's device, copied there once; None where they take more than room bytes."""
+        if self._on is None or self._on[0] is not ops:
+            arrays = [a for a in (self.x, self.y, self.w) if a is not None]
+            if sum(a.nbytes for a in arrays if not ops.owns(a)) > room:
+                return None
+            self._on = (
+                ops,
+                Arrays(*(None if a is None else _laid_out(a, ops) for a in (self.x, self.y, self.w))),
+            )
+        return self._on[1]
+
     def weight(self, index) -> float:
         """The sum of the weights of the samples at index: what a mean over them divides by, unless 0."""
         if self.w is None:
             return float(index.stop - index.start if isinstance(index, slice) else len(index))
         return float(self.w[index].sum())
+
+
+def storable(dtype) -> np.dtype:
+    """The type in which a device keeps samples of dtype: no float but float32 and float64."""
+    dtype = np.dtype(dtype)
+    return dtype if dtype.kind != "f" or dtype.itemsize in (4, 8) else np.dtype(np.float32)
+
+
+def _laid_out(a, ops):
+    """a on the device, C-contiguous and in a type that it keeps."""
+    if ops.owns(a):
+        return ops.xp.ascontiguousarray(a.astype(storable(a.dtype), copy=False))
+    return ops.asarray(np.ascontiguousarray(a, storable(a.dtype)))
 
 
 def as_array(a, what: str, ops=None):

@@ -101,12 +101,12 @@ class Residual(_Container):
         b, short = Chain(self.shortcut or []).forward(x, train=train)
         y = self.ops.like(a)
         self.ops.xp.add(a, b, out=y)
-        y, kept = self.activation(self.ops, y)
+        y, kept = self.ops.finish(y, None, self.activation)
         return y, (body, short, kept)
 
     def backward(self, dy, cache):
         body, short, kept = cache
-        dy = self.activation.backward(self.ops, dy, kept)
+        dy = self.ops.finish_backward(dy, kept, self.activation)
         d = self.ops.like(dy)  # both branches may overwrite theirs
         d[...] = dy
         dx, other = Chain(self.body).backward(dy, body), Chain(self.shortcut or []).backward(d, short)

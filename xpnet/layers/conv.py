@@ -24,9 +24,9 @@ class Conv2D(Layer):
     """
 
     weight: Any
-    bias: Any
     dweight: Any
-    dbias: Any
+    bias: Any = None
+    dbias: Any = None
 
     def __init__(
         self,
@@ -85,33 +85,22 @@ class Conv2D(Layer):
 
     def forward(self, x, *, train):
         padded = self.ops.pad(x, self.window.padding)
-        later = (
-            self.activation.keeps_input
-        )  # the slope needs z whole, so the activation cannot run block by block
-        y = self.ops.conv2d(
-            padded, self.weight, self.window, self.groups, self._add_bias if later else self._finish
-        )
-        y, kept = self.activation(self.ops, y) if later else (y, y)
+        if self.activation.keeps_input:  # the slope needs z whole, so the activation cannot run in place
+            z = self.ops.conv2d(padded, self.weight, self.window, self.groups, self.bias)
+            y, kept = self.ops.finish(z, None, self.activation)
+        else:
+            y = kept = self.ops.conv2d(
+                padded, self.weight, self.window, self.groups, self.bias, self.activation
+            )
         return y, (padded, x.shape, kept)
 
     def backward(self, dy, cache):
         padded, in_shape, kept = cache
-        dz = self.activation.backward(self.ops, dy, kept)
+        dz = self.ops.finish_backward(dy, kept, self.activation, self.dbias)
         self.ops.conv2d_weight_grad(padded, dz, self.dweight, self.window, self.groups)
-        if self.use_bias:
-            self.ops.feature_sum(dz, out=self.dbias)
         if not self.needs_dx:
             return None
         return self.ops.conv2d_input_grad(dz, self.weight, in_shape, self.window, self.groups)
-
-    def _add_bias(self, z):
-        """z (rows, F, OW, N), a block of finished output rows."""
-        if self.use_bias:
-            z += self.bias[:, None, None]
-
-    def _finish(self, z):
-        self._add_bias(z)
-        self.activation.forward(self.ops, z, z)
 
     def multiply_adds(self):
         _, OH, OW = self.out_shape

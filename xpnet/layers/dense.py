@@ -15,9 +15,9 @@ class Dense(Layer):
     """
 
     weight: Any
-    bias: Any
     dweight: Any
-    dbias: Any
+    bias: Any = None
+    dbias: Any = None
 
     def __init__(
         self,
@@ -45,21 +45,16 @@ class Dense(Layer):
         return (self.units,)
 
     def forward(self, x, *, train):
-        z = self.ops.empty((len(x), self.units), x.dtype)
-        self.ops.xp.matmul(x, self.weight.T, out=z)
-        if self.use_bias:
-            z += self.bias
-        y, kept = self.activation(self.ops, z)
+        z = self.ops.matmul(x, self.weight.T)
+        y, kept = self.ops.finish(z, self.bias, self.activation)
         return y, (x, kept)
 
     def backward(self, dy, cache):
         x, kept = cache
-        dz = self.activation.backward(self.ops, dy, kept)
-        self.ops.xp.matmul(dz.T, x, out=self.dweight)  # dL/dW = dz' x
-        if self.use_bias:
-            self.ops.feature_sum(dz, out=self.dbias)  # dL/db = sum of dz over the batch
+        dz = self.ops.finish_backward(
+            dy, kept, self.activation, self.dbias
+        )  # dL/db = sum of dz over the batch
+        self.ops.matmul(dz.T, x, out=self.dweight)  # dL/dW = dz' x
         if not self.needs_dx:
             return None
-        dx = self.ops.like(x)
-        self.ops.xp.matmul(dz, self.weight, out=dx)  # dL/dx = dz W
-        return dx
+        return self.ops.matmul(dz, self.weight, out=self.ops.like(x))  # dL/dx = dz W

@@ -37,8 +37,7 @@ class Dropout(Layer):
             return x * (1 - self.rate), 1 - self.rate
         threshold = min(round(self.rate * 65536), 65535)
         kept = 1 / (1 - self.rate) if self.scaling == "train" else 1.0
-        mask = (self.stream.bits(self.ops, x.shape) >= threshold) * x.dtype.type(kept)
-        return self.ops.xp.multiply(x, mask, out=self.ops.like(x)), mask
+        return self.ops.dropout(x, self.stream, threshold, kept)
 
     def backward(self, dy, mask):
         if mask is not None:

@@ -64,50 +64,31 @@ class BatchNormalization(Layer):
             scale = self.weight / xp.sqrt(self.running_var + self.epsilon)
             y = xp.multiply(x, scale[spread], out=ops.like(x))
             y += (self.bias - self.running_mean * scale)[spread]
-            return y, (None, x, scale, 1)
-        n = x.size // x.shape[0 if x.ndim == 2 else 3] // len(self.weight)  # elements of one sample's channel
-        n *= ops.batch_size(x.shape[0 if x.ndim == 2 else 3])
-        if n < 2:
+            return y, (None, x, scale)
+        if ops.elements_a_feature(x) < 2:
             self.fail(
                 "cannot normalise a batch of one sample: it has no variance. Received: a batch of 1. "
                 "Expected: at least 2; use a larger batch_size, one that leaves no single sample over, or "
                 "LayerNormalization"
             )
-        mean = ops.batch_sum(ops.feature_sum(x)) / n
-        xhat = ops.like(x)
-        xp.subtract(x, mean[spread], out=xhat)
-        y = xp.multiply(xhat, xhat, out=ops.like(x))
-        var = ops.batch_sum(ops.feature_sum(y)) / n
-        slope = 1 / xp.sqrt(var + self.epsilon)
-        xhat *= slope[spread]
+        y, mean, var, n, kept = ops.batch_norm(x, self.weight, self.bias, self.epsilon)
         if ops.leads:
             m = self.momentum
             self.next_running_mean[...] = m * self.running_mean + (1 - m) * mean
             self.next_running_var[...] = m * self.running_var + (1 - m) * var * (n / (n - 1))
             self.next_num_batches_tracked[...] = self.num_batches_tracked + 1
-        xp.multiply(xhat, self.weight[spread], out=y)
-        y += self.bias[spread]
-        return y, (xhat, None, slope, n)
+        return y, (kept, None, None)
 
     def backward(self, dy, cache):
-        """dx = gamma slope (dy - mean(dy) - xhat mean(dy xhat)), the means over the whole batch."""
-        xhat, x, slope, n = cache
+        kept, x, scale = cache
         ops, spread = self.ops, self.spread
-        if xhat is None:  # the running statistics are constants
-            xhat = (x - self.running_mean[spread]) / ops.xp.sqrt(self.running_var + self.epsilon)[spread]
-            ops.feature_sum(ops.xp.multiply(dy, xhat, out=xhat), out=self.dweight)
-            ops.feature_sum(dy, out=self.dbias)
-            dy *= slope[spread]
-            return dy
-        ops.feature_sum(ops.xp.multiply(dy, xhat, out=ops.like(dy)), out=self.dweight)
+        if kept is not None:
+            return ops.batch_norm_backward(dy, kept, self.weight, self.dweight, self.dbias, self.needs_dx)
+        # the running statistics are constants
+        xhat = (x - self.running_mean[spread]) / ops.xp.sqrt(self.running_var + self.epsilon)[spread]
+        ops.feature_sum(ops.xp.multiply(dy, xhat, out=xhat), out=self.dweight)
         ops.feature_sum(dy, out=self.dbias)
-        total = ops.batch_sum(ops.xp.stack([self.dweight, self.dbias])) / n
-        if not self.needs_dx:
-            return None
-        xhat *= total[0][spread]
-        dy -= xhat
-        dy -= total[1][spread]
-        dy *= (self.weight * slope)[spread]
+        dy *= scale[spread]
         return dy
 
 

@@ -62,7 +62,7 @@ class NumpyOps(Ops):
 
     # -- convolution: reads the map in place, or with its kernel columns side by side ------------------------
 
-    def conv2d(self, x, w, window: Window, groups: int = 1, finish=None):
+    def conv2d(self, x, w, window: Window, groups: int = 1, bias=None, function=None):
         KW, F, KH, C = w.shape
         OH, OW = window.positions(x)
         y = self.empty((OH, F, OW, x.shape[3]), x.dtype)
@@ -87,8 +87,7 @@ class NumpyOps(Ops):
                 np.matmul(matrices[0], views[0][r : r + step], out=out)
                 for matrix, view in zip(matrices[1:], views[1:]):
                     out += np.matmul(matrix, view[r : r + step], out=part[: len(rows)])
-            if finish is not None:
-                finish(rows)
+            self._finish_rows(rows, bias, function)  # while they lie in the cache
         return y
 
     def conv2d_weight_grad(self, x, dz, dw, window: Window, groups: int = 1):
@@ -244,10 +243,6 @@ class NumpyOps(Ops):
         from scipy.special import erf  # comes with scikit-learn; loaded when a GELU first runs
 
         return erf(x)
-
-    def guarded(self, ok, arrays, change):
-        if ok:
-            change()
 
     def blocks(self, start, stop):
         return [slice(a, min(a + UPDATE_BLOCK, stop)) for a in range(start, stop, UPDATE_BLOCK)]

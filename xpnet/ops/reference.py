@@ -7,6 +7,7 @@ features in and out, G groups.  Convolution weights are (KW, F, KH, C/G): see `C
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 from typing import Any
@@ -28,6 +29,10 @@ class Ops:
 
     # -- arrays: where host and device meet ------------------------------------------------------------------
 
+    def running(self):
+        """A context in which this device does the work that is asked of it, in order."""
+        return contextlib.nullcontext()
+
     def asarray(self, a, dtype=None):
         """a, an array of the host or of this device, as an array of this device."""
         return self.xp.asarray(a, dtype=dtype)
@@ -35,6 +40,10 @@ class Ops:
     def to_host(self, a) -> np.ndarray:
         """a as a NumPy array; waits for the device."""
         return a.get() if hasattr(a, "get") else np.asarray(a)
+
+    def meaning(self, dtype) -> str:
+        """What a model of this dtype computes in, in words."""
+        return str(np.dtype(dtype))
 
     def synchronize(self) -> None:
         """Wait until the device has done all it was given."""
@@ -65,6 +74,42 @@ class Ops:
     def unpack(self, x):
         """feature map (H, C, W, N) -> (N, C, H, W), a new array."""
         return self.xp.ascontiguousarray(x.transpose(3, 1, 0, 2))
+
+    def enter(self, x, dtype, channels_last: bool = False, copy: bool = False):
+        """Conventional x, images (N, C, H, W) or (N, H, W, C), or vectors (N, D), as layers want it."""
+        x = self.asarray(x)
+        if x.ndim == 4:
+            return self.pack(x.transpose(0, 3, 1, 2) if channels_last else x, dtype)
+        return x.astype(dtype, copy=copy)
+
+    # -- affine maps -----------------------------------------------------------------------------------------
+
+    def matmul(self, a, b, out=None):
+        """a (M, K) @ b (K, N) -> (M, N), into out where that is given; each may be a transposed view."""
+        out = self.empty((a.shape[0], b.shape[1]), a.dtype) if out is None else out
+        return self.xp.matmul(a, b, out=out)
+
+    def finish(self, z, bias, function):
+        """What follows a sum of products: z plus bias (one number a feature, or None), then function, an
+        activation.
+
+        y, and what the function's backward needs; z's memory is used up.
+        """
+        if bias is not None:
+            z += bias if z.ndim == 2 else bias[:, None, None]
+        return function(self, z)
+
+    def finish_backward(self, dy, kept, function, dbias=None):
+        """dL/dz, in dy's memory, and its sum over all but features into dbias, if given."""
+        dz = function.backward(self, dy, kept)
+        if dbias is not None:
+            self.feature_sum(dz, out=dbias)
+        return dz
+
+    def activate(self, x, function):
+        """function of x in new memory, and what its backward needs."""
+        y = self.like(x)
+        return y, function.forward(self, x, y)
 
     # -- convolution -----------------------------------------------------------------------------------------
 
@@ -109,19 +154,23 @@ class Ops:
                 out[window.rows(i, OH), :, window.columns(j, OW)] += cols[:, :, j, i].reshape(OH, C, OW, N)
         return out
 
-    def conv2d(self, x, w, window: Window, groups: int = 1, finish=None):
+    def conv2d(self, x, w, window: Window, groups: int = 1, bias=None, function=None):
         """Cross-correlation of x (H, C, W, N), padded, with w (KW, F, KH, C/G) -> y (OH, F, OW, N).
 
-        finish(rows), if given, is called once for every block of finished output rows, a view (rows, F, OW,
-        N) of y, while it lies in the cache: the place for bias and activation.
+        bias (F,) and function, an activation that works in place, are applied to y as `finish` does it.
         """
         F, (OH, OW) = w.shape[1], window.positions(x)
-        y = self.xp.matmul(self.weight_matrix(w, groups), self.im2col(x, window, groups)).reshape(
-            OH, F, OW, -1
-        )
-        if finish is not None:
-            finish(y)
+        y = self.xp.matmul(self.weight_matrix(w, groups), self.im2col(x, window, groups))
+        y = y.reshape(OH, F, OW, -1)
+        self._finish_rows(y, bias, function)
         return y
+
+    def _finish_rows(self, rows, bias, function):
+        """Bias and activation of finished output rows (rows, F, OW, N), in place."""
+        if bias is not None:
+            rows += bias[:, None, None]
+        if function is not None:
+            function.forward(self, rows, rows)
 
     def conv2d_weight_grad(self, x, dz, dw, window: Window, groups: int = 1):
         """dL/dw into dw (KW, F, KH, C/G), from x as conv2d had it and dz (OH, F, OW, N)."""
@@ -224,6 +273,66 @@ class Ops:
         """
         return self.asarray(philox_bits(key, layer, step, 0, math.prod(shape)).reshape(shape))
 
+    def dropout(self, x, stream, threshold: int, scale: float):
+        """x * mask and the mask: scale where an element's 16 random bits reach the threshold, 0 elsewhere."""
+        mask = (stream.bits(self, x.shape) >= threshold) * x.dtype.type(scale)
+        return self.xp.multiply(x, mask, out=self.like(x)), mask
+
+    def batch_norm(self, x, weight, bias, epsilon: float):
+        """x (N, D) or (H, C, W, N), each feature brought to mean 0 and variance 1 over the whole batch, then
+        scaled and shifted:  xhat = (x - mean) slope,  slope = 1 / sqrt(var + epsilon),  y = weight xhat +
+        bias.
+
+        y, mean, var (the mean of squares, n in the denominator), n, and the cache for `batch_norm_backward`.
+        """
+        xp, spread, n = self.xp, feature_axis(x), self.elements_a_feature(x)
+        mean = self.batch_sum(self.feature_sum(x)) / n
+        xhat = self.like(x)
+        xp.subtract(x, mean[spread], out=xhat)
+        y = xp.multiply(xhat, xhat, out=self.like(x))
+        var = self.batch_sum(self.feature_sum(y)) / n
+        slope = 1 / xp.sqrt(var + epsilon)
+        xhat *= slope[spread]
+        xp.multiply(xhat, weight[spread], out=y)
+        y += bias[spread]
+        return y, mean, var, n, (xhat, slope, n)
+
+    def batch_norm_backward(self, dy, cache, weight, dweight, dbias, needs_dx: bool = True):
+        """dx = weight slope (dy - mean(dy) - xhat mean(dy xhat)), the means over the whole batch, in dy's
+        memory.
+        """
+        xhat, slope, n = cache
+        spread = feature_axis(dy)
+        self.feature_sum(self.xp.multiply(dy, xhat, out=self.like(dy)), out=dweight)
+        self.feature_sum(dy, out=dbias)
+        total = self.batch_sum(self.xp.stack([dweight, dbias])) / n
+        if not needs_dx:
+            return None
+        xhat *= total[0][spread]
+        dy -= xhat
+        dy -= total[1][spread]
+        dy *= (weight * slope)[spread]
+        return dy
+
+    def elements_a_feature(self, x) -> int:
+        """Of how many elements of the whole batch a feature's statistics are made; x (N, D) or (H, C, W,
+        N).
+        """
+        samples = x.shape[0 if x.ndim == 2 else 3]
+        return x.size // (samples * x.shape[1]) * self.batch_size(samples)
+
+    def crossentropy(self, p, y, w, divisor, smoothing: float, mean: bool):
+        """Softmax cross-entropy of logits p (N, K) and its derivative by p in one go; None where there is no
+        faster way than the loss's own formula.
+        """
+        return None
+
+    def count_right(self, p, y, w):
+        """The weights' sum over right answers and over all; None where the metric's own formula is the
+        way.
+        """
+        return None
+
     def relu(self, z, out):
         """max(z, 0) into out, which may be z."""
         return self.xp.maximum(z, 0, out=out)
@@ -242,18 +351,101 @@ class Ops:
         erfc = t * xp.exp(-z * z + 0.5 * (_ERFC[0] + ty * d) - dd)
         return xp.where(x >= 0, 1.0 - erfc, erfc - 1.0)
 
-    # -- the optimizer's side --------------------------------------------------------------------------------
+    # -- a training step on a device: nothing in it is read back, so flags and counters stay there -----------
 
-    def guarded(self, ok, arrays, change):
-        """Run change(), which writes arrays in place, so that it takes effect only where ok (a 0-d bool)
-        holds.
+    def control(self) -> Control:
+        """What the steps of one model read and advance."""
+        return Control(self)
 
-        Nothing is read back from the device: the old values are put back where ok is false.
+    def gather(self, control: Control, n: int, dtype, channels_last: bool):
+        """The next n samples: x as layers want it, y and w (or None)."""
+        index = control.order[control.cursor : control.cursor + n]
+        x, y, w = (None if a is None else a[index] for a in (control.x, control.y, control.w))
+        return self.enter(x, dtype, channels_last), y, w
+
+    def weight_sum(self, w):
+        """The sum of weights, a 0-d array; 1 where it is 0, so that a mean of nothing is 0."""
+        total = w.sum()
+        return total + (total == 0)
+
+    def judge(self, control: Control, grads, ranges, loss, clipvalue, n: int) -> None:
+        """Whether the step can be made: loss and the gradient's norm, over ranges of flat grads, are finite.
+
+        Once one is not, no later step is made either, until the host has looked.
         """
-        old = [a.copy() for a in arrays]
-        change()
-        for a, before in zip(arrays, old):
-            a[...] = self.xp.where(ok, a, before)
+        xp, squared = self.xp, 0.0
+        for start, stop in ranges:
+            g = grads[start:stop].astype(np.float64)  # whose square does not overflow
+            g = g if clipvalue is None else xp.clip(g, -clipvalue, clipvalue)
+            squared = squared + xp.dot(g, g)
+        ok = xp.isfinite(loss) & xp.isfinite(squared) if ranges else xp.isfinite(loss)
+        control.ok = control.good = ok if control.good is None else ok & control.good
+        control.skipped = control.skipped + (1 - control.ok.astype(np.int64))
+        control.norm = xp.sqrt(squared) if ranges else 0.0
+
+    def optimizer_step(self, control: Control, optimizer, values, grads, state: list, ranges) -> None:
+        """One step of the optimizer on ranges of the flat buffers, unless `judge` forbids it."""
+        for start, stop in ranges:
+            p, g, *more = (flat[start:stop] for flat in (values, grads, *state))
+            old = [a.copy() for a in (p, *more)]
+            t = control.iterations + 1
+            optimizer.step(self.xp, p, g, more, control.rate, t, control.norm)
+            for a, before in zip((p, *more), old):
+                a[...] = self.xp.where(control.ok, a, before)
+
+    def take_over(self, control: Control, state, pending) -> None:
+        """The running statistics that the step proposes, unless `judge` forbids it."""
+        state[...] = self.xp.where(control.ok, pending, state)
+
+    def limit_norms(self, grads, slots, limit: float, tiny: float) -> None:
+        """Each slot's part of flat grads scaled down to a norm of limit."""
+        xp = self.xp
+        for slot in slots:
+            g = grads[slot.start : slot.start + slot.size]
+            wide = g.astype(np.float64)
+            g *= xp.minimum(1.0, limit / (xp.sqrt(xp.dot(wide, wide)) + tiny)).astype(g.dtype)
+
+    def accumulate(self, total, values, factor=1.0) -> None:
+        """total += values * factor, flat and in float64."""
+        total += values.reshape(-1) * factor
+
+    def recorder(self) -> Recorder:
+        """What runs and records a model's steps."""
+        return Recorder()
+
+    # -- memory ----------------------------------------------------------------------------------------------
+
+    out_of_memory: tuple[type[BaseException], ...] = ()  # what the device raises
+
+    def free_memory(self) -> float:
+        """Bytes that may still be allocated."""
+        return math.inf
+
+    def staging(self, shape, dtype) -> np.ndarray:
+        """Memory of the host from which this device copies fastest."""
+        return np.empty(shape, dtype)
+
+    def upload(self, staged: np.ndarray, out, behind=None):
+        """Copy staged into out, while the device goes on with what it was asked for, but behind an event.
+
+        An event that follows the copy; None stands for the past.
+        """
+        out[...] = self.asarray(staged)
+
+    def mark(self):
+        """An event that follows all that has been asked so far."""
+
+    def after(self, event) -> None:
+        """What is asked from now on waits for the event, on the device."""
+
+    def wait(self, event) -> None:
+        """The host waits for the event."""
+
+    def shortage(self, error: BaseException) -> str:
+        """What an out_of_memory error means, as a sentence without its full stop."""
+        return str(error)
+
+    # -- the optimizer's side on the host --------------------------------------------------------------------
 
     def blocks(self, start: int, stop: int) -> list[slice]:
         """[start, stop) of a flat buffer in pieces that an element-wise update walks one after another."""
@@ -262,6 +454,60 @@ class Ops:
     def squared_norm(self, g):
         """Sum of the squares of a flat array, a 0-d array (or a float in host memory)."""
         return self.xp.dot(g, g)
+
+
+class Recorder:
+    """Runs the steps of a model.  A device that can records them: see `ops/cupy_ops.py`."""
+
+    def run(self, work) -> None:
+        """work(), which only asks the device for work, as it is."""
+        work()
+
+    def record(self, work) -> Any:
+        """An object whose `launch()` does again what work() asks for; None where that cannot be had."""
+        return None
+
+    def release(self) -> None:
+        """Give back the memory of all that was recorded; none of it is launched again."""
+
+
+class Control:
+    """What a training step on a device finds where it left it, so that a recorded step does not freeze it.
+
+    step, iterations, rate: as Params and the optimizer have them.  x, y, w: samples, and order: their numbers
+    in the order of the epoch, of which the next batch begins at cursor.  ok: whether the current step is
+    made; good: whether every one so far was; skipped: how many were not.
+    """
+
+    def __init__(self, ops: Ops):
+        self.ops = ops
+        self.step = self.iterations = self.cursor = 0
+        self.rate: float = 0.0
+        self.norm: Any = 0.0
+        self.x = self.y = self.w = self.order = None
+        self.ok = self.good = None
+        self.skipped: Any = 0
+
+    def set(self, **fields) -> None:
+        """Give fields a value; where they have it already nothing is done."""
+        for name, value in fields.items():
+            setattr(self, name, value)
+
+    def advance(self, n: int) -> None:
+        """The host's count of a step on n samples; the device counts for itself."""
+        self.step, self.iterations, self.cursor = self.step + 1, self.iterations + 1, self.cursor + n
+
+    def read(self) -> int:
+        """How many steps were skipped since the last look, and go on from there.  Waits for the device."""
+        skipped = int(self.ops.to_host(self.ops.xp.asarray(self.skipped)))
+        self.good, self.skipped = None, 0
+        self.step, self.iterations = self.step - skipped, self.iterations - skipped
+        return skipped
+
+
+def feature_axis(a):
+    """The index that lets a vector of features meet a: (D,) with (N, D), (C,) with (H, C, W, N)."""
+    return slice(None) if a.ndim == 2 else (slice(None), None, None)
 
 
 def philox_bits(key: int, layer: int, step: int, start: int, count: int) -> np.ndarray:

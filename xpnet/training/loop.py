@@ -10,40 +10,11 @@ import numpy as np
 from ..data.arrays import Arrays
 from ..ops import memory, threads
 from .callbacks import Callback, History, LazyLogs, ProgressBar
-from .step import Head, TrainStep, head_of, metric_sums
+from .step import Head, Step, Totals, head_of, metric_sums
 
 BLOCK = (
     256  # samples that inference takes through the network together: bounded memory for any number of them
 )
-
-
-class Totals:
-    """The figures of an epoch so far: sums that stay on the device until somebody looks."""
-
-    def __init__(self, model):
-        self.model = model
-        self.loss: Any = 0.0
-        self.weight = 0.0
-        self.sums: list[Any] = [0.0 for _ in model.metrics]
-
-    def add(self, loss, sums, weight: float) -> None:
-        """loss: the mean over samples of a batch, or the batch's sum where the loss reduces so."""
-        self.loss = self.loss + (loss * weight if self.model.loss.reduction == "mean" else loss)
-        self.weight += weight
-        self.sums = [a + b for a, b in zip(self.sums, sums)]
-
-    def logs(self, prefix: str = "") -> dict[str, Any]:
-        """Loss, the mean over samples, and the metrics."""
-        ops = self.model.ops
-        out = {f"{prefix}loss": float(ops.to_host(self.loss)) / (self.weight or 1.0)}
-        for (label, metric), total in zip(self.model.metrics, self.sums):
-            out[prefix + label] = metric.result(np.asarray(ops.to_host(total), dtype=np.float64))
-        return out
-
-
-def batches(order: np.ndarray, batch_size: int):
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
 
 
 def fit(
@@ -67,7 +38,7 @@ def fit(
     before = [c.on_train_batch_begin for c in listeners if _overrides(c, "on_train_batch_begin")]
     after = [c.on_train_batch_end for c in listeners if _overrides(c, "on_train_batch_end")]
     model.stop_training, model.history = False, history
-    step: TrainStep = model.train_step()
+    step: Step = model.train_step()
     logs: dict[str, Any] = {}
     for listener in listeners:
         listener.on_train_begin({})
@@ -77,9 +48,8 @@ def fit(
                 for listener in listeners:
                     listener.on_epoch_begin(epoch, {})
                 step = model.train_step()  # a callback may have changed what is trained, or how
-                totals = _run_epoch(model, step, data, batch_size, epoch, shuffle, before, after)
+                logs = _run_epoch(model, step, data, batch_size, epoch, shuffle, before, after).logs()
                 model.epochs_trained += 1
-                logs = totals.logs()
                 if validation is not None:
                     logs |= evaluate(model, validation, batch_size).logs("val_")
                 for listener in listeners:
@@ -93,32 +63,21 @@ def fit(
     return history
 
 
-def _run_epoch(model, step, data, batch_size, epoch, shuffle, before, after) -> Totals:
+def _run_epoch(model, step: Step, data, batch_size, number, shuffle, before, after):
     order = model.shuffled(len(data)) if shuffle else np.arange(len(data))
-    totals, in_host_memory, good = Totals(model), model.ops.in_host_memory, []
-    for batch, index in enumerate(batches(order, batch_size)):
+    epoch = step.epoch(data, order, batch_size, number)
+    for batch in range(math.ceil(len(data) / batch_size)):
         for hook in before:
             hook(batch, {})
-        result = step(data, index)
-        if not in_host_memory:
-            good.append(result.ok)  # read once an epoch
-        elif not result.ok:
-            step.fail(data, index, result.loss, epoch + 1, batch + 1)
-        totals.add(result.loss, result.sums, data.weight(index))
+        epoch.step(batch)
         if after:
-            logs = LazyLogs(totals.logs)
+            logs = LazyLogs(epoch.logs)
             for hook in after:
                 hook(batch, logs)
         if model.stop_training:
             break
-    if good:
-        flags = model.ops.to_host(model.ops.xp.stack(good))
-        if not flags.all():
-            batch = int(np.argmin(flags))
-            step.update.reset(skipped=len(flags) - batch)
-            index = order[batch * batch_size : (batch + 1) * batch_size]
-            step.fail(data, index, math.nan, epoch + 1, batch + 1)
-    return totals
+    epoch.finish()
+    return epoch
 
 
 def _overrides(callback: Callback, hook: str) -> bool:

@@ -1,8 +1,5 @@
-"""One training step: forward, loss, backward, update.
-
-On the CPU the batch is split over replicas, one a core: shallow clones of the layers that share the
-parameters and have a gradient buffer each.  Their gradients are added in a fixed order, so that bits repeat
-for a number of threads.
+"""One training step: forward, loss, backward, update.  Here what is the same everywhere; `host.py` splits a
+batch over the CPU's cores, `device.py` keeps a GPU busy.
 """
 
 from __future__ import annotations
@@ -18,11 +15,6 @@ from ..errors import NonFiniteError
 from ..layers import Activation
 from ..layers.base import Layer
 from ..layers.containers import Chain
-from ..ops import threads
-from .update import Update
-
-LEAST_SAMPLES = 16  # a replica holds at least so many
-LEAST_WORK = 1 << 21  # multiply-adds of a replica's forward; below, a second thread costs more than it saves
 
 
 class Head(NamedTuple):
@@ -100,11 +92,12 @@ class Replica:
         self.chain = training_chain(model.layers, ops, grads, head)
 
     @np.errstate(all="ignore")  # each thread has a setting of its own
-    def work(self, data, index, divisor, metrics) -> tuple[Any, list]:
-        """Forward, loss, metrics and backward of this share; the gradients stay in the replica's buffer."""
-        x, y, w = data.take(index[self.share])
-        y, w = self.ops.asarray(y), None if w is None else self.ops.asarray(w)
-        out, caches = self.chain.forward(self.model.enter(x, self.ops), train=True)
+    def work(self, h, y, w, divisor, metrics) -> tuple[Any, list]:
+        """Forward, loss, metrics and backward of this share; the gradients stay in the replica's buffer.
+
+        h: the samples as the first layer wants them.  y, w: targets and weights of this device, or None.
+        """
+        out, caches = self.chain.forward(h, train=True)
         p = self.ops.unpack(out) if out.ndim == 4 else out
         loss, dp = self.head.loss.value_and_grad(self.ops, p, y, w, divisor)
         sums = metric_sums(metrics, self.ops, self.head, p, y, w)
@@ -130,128 +123,104 @@ def metric_sums(metrics, ops, head: Head, p, y, w) -> list:
     return [metric.sums(ops, answers if metric.ranks_only else q, y, w) for metric in metrics]
 
 
-class Result(NamedTuple):
-    """What a step yields: the reduced loss, each metric's sums, and whether the update was made (on the
-    device).
-    """
+class Totals:
+    """The figures of an epoch so far."""
 
-    loss: Any
-    sums: list
-    ok: Any
+    def __init__(self, model):
+        self.model = model
+        self.loss: Any = 0.0
+        self.weight = 0.0
+        self.sums: list[Any] = [0.0 for _ in model.metrics]
+
+    def add(self, loss, sums, weight: float) -> None:
+        """loss: the mean over samples of a batch, or the batch's sum where the loss reduces so."""
+        self.loss = self.loss + (loss * weight if self.model.loss.reduction == "mean" else loss)
+        self.weight += weight
+        self.sums = [a + b for a, b in zip(self.sums, sums)]
+
+    def logs(self, prefix: str = "") -> dict[str, Any]:
+        """Loss, the mean over samples, and the metrics; waits for the device."""
+        host = self.model.ops.to_host
+        return figures(self.model, host(self.loss), self.weight, [host(s) for s in self.sums], prefix)
 
 
-class TrainStep:
-    """The step of a compiled model: `step(data, index)` trains on the samples at index."""
+def figures(model, loss, weight: float, sums, prefix: str = "") -> dict[str, Any]:
+    """What people read, from sums on the host."""
+    out = {f"{prefix}loss": float(loss) / (weight or 1.0)}
+    for (label, metric), total in zip(model.metrics, sums):
+        out[prefix + label] = metric.result(np.asarray(total, dtype=np.float64))
+    return out
+
+
+class Step:
+    """The step of a compiled model: `epoch(data, order, batch_size)` is a pass over samples in an order."""
 
     def __init__(self, model):
         self.model, self.ops, self.params = model, model.ops, model.params
         self.optimizer, self.metrics = model.optimizer, [metric for _, metric in model.metrics]
         self.head = head_of(model.layers, model.loss)
-        self.work = sum(layer.multiply_adds() for layer in model.layers)
-        self.threads = (
-            threads.num_threads() if self.ops.in_host_memory and threads.blas_can_be_limited() else 1
-        )
-        self.grads = [self.params.grads]
-        self._replicas: dict[int, list[Replica]] = {}
-        self.update = Update(self.params, self.optimizer, model.optimizer_state, self.threads)
 
-    def replicas(self, n: int) -> list[Replica]:
-        """The replicas for a batch of n samples; their number follows from shapes and the thread count
-        alone.
+    def epoch(self, data, order, batch_size: int, number: int | None = None) -> Any:
+        """A pass over the samples of data at order: an object of `step(batch)`, which trains on batch number
+        `batch`, `logs()`, and `finish()`.  number: what an error calls the epoch, from 0.
         """
-        if n not in self._replicas:
-            if len(self._replicas) > 16:
-                self._replicas.clear()
-            count = min(self.threads, n // LEAST_SAMPLES, n * self.work // LEAST_WORK)
-            if count <= 1:
-                made = [Replica(self.model, self.ops, self.params.grads, self.head, slice(0, n))]
-            else:
-                while len(self.grads) < count:
-                    self.grads.append(self.ops.flat(len(self.params.grads), self.params.dtype))
-                edges = [n * k // count for k in range(count + 1)]
-                shares = [slice(a, b) for a, b in zip(edges, edges[1:])]
-                made = [
-                    Replica(self.model, ops, grads, self.head, share)
-                    for ops, grads, share in zip(self.ops.replicas(shares), self.grads, shares)
-                ]
-            self._replicas[n] = made
-        return self._replicas[n]
-
-    def blas_threads(self, n: int) -> int:
-        """Threads for BLAS while batches of n run: all, where one replica has work for them."""
-        alone = len(self.replicas(n)) == 1
-        return self.threads if alone and n * self.work >= self.threads * LEAST_WORK else 1
+        raise NotImplementedError
 
     def gradients(self, data, index) -> tuple[Any, list, list]:
         """Loss, metric sums and the gradient buffers that add up to the gradient."""
-        replicas = self.replicas(len(index))
-        divisor = data.weight(index) or 1.0
-        if len(replicas) == 1:
-            loss, sums = replicas[0].work(data, index, divisor, self.metrics)
-            return loss, sums, self.grads[:1]
+        raise NotImplementedError
 
-        def work(replica):
-            try:
-                return replica.work(data, index, divisor, self.metrics)
-            except BaseException:
-                replica.ops.abort()
-                self._replicas.clear()  # a broken barrier stays broken
-                raise
+    def blas_threads(self, n: int) -> int:
+        """Threads for BLAS while batches of n run."""
+        return 1
 
-        losses, parts = zip(*threads.crew.run(work, replicas))
-        total = [sum(rest, first) for first, *rest in zip(*parts)]
-        return sum(losses[1:], losses[0]), total, self.grads[: len(replicas)]
+    def walk(self, data, index):
+        """The step on the samples at index, slowly and without its update: yields (layer, None) before a
+        layer works, and (layer, arrays) with what it made; the loss has no layer.
+        """
+        x, y, w = data.take(index)
+        ops, chain = self.ops, training_chain(self.model.layers, self.ops, self.params.grads, self.head)
+        y, w = ops.asarray(y), None if w is None else ops.asarray(w)
+        h, caches = self.model.enter(x, ops), []
+        for layer in chain.layers:
+            yield layer, None
+            h, cache = layer.forward(h, train=True)
+            caches.append(cache)
+            yield layer, [h]
+        p = ops.unpack(h) if h.ndim == 4 else h
+        loss, dy = self.head.loss.value_and_grad(ops, p, y, w, data.weight(index) or 1.0)
+        yield None, [loss]
+        dy = ops.pack(dy, dy.dtype) if h.ndim == 4 else dy
+        for layer in reversed(chain.layers):
+            yield layer, None
+            dy = layer.backward(dy, caches.pop())
+            grads = [getattr(layer, "d" + slot.name) for slot in layer.slots]
+            yield layer, [a for a in (*grads, dy) if a is not None]
+            if dy is None:
+                break
 
-    def __call__(self, data, index) -> Result:
-        # a frozen layer, or one whose last step was skipped, has nothing to propose
-        self.params.pending[...] = self.params.state
-        # a NaN is found by its consequence and reported with its layer, so NumPy need not warn of each
-        with np.errstate(all="ignore"):
-            loss, sums, grads = self.gradients(data, index)
-            ok = self.update(grads, loss)
-        return Result(loss, sums, ok)
-
-    def diagnose(self, data, index) -> str | None:
-        """Where the batch at index first goes wrong: "layer 3 'dense_1'", or what else is not finite."""
-        with np.errstate(all="ignore"):
-            x, y, w = data.take(index)
-            ops, chain = self.ops, training_chain(self.model.layers, self.ops, self.params.grads, self.head)
-            y, w = ops.asarray(y), None if w is None else ops.asarray(w)
-            h, caches = self.model.enter(x, ops), []
-            for layer in chain.layers:
-                h, cache = layer.forward(h, train=True)
-                caches.append(cache)
-                if not _finite(ops, h):
-                    return layer.where
-            p = ops.unpack(h) if h.ndim == 4 else h
-            loss, dy = self.head.loss.value_and_grad(ops, p, y, w, data.weight(index) or 1.0)
-            if not _finite(ops, loss):
-                return None
-            dy = ops.pack(dy, dy.dtype) if h.ndim == 4 else dy
-            for layer in reversed(chain.layers):
-                dy = layer.backward(dy, caches.pop())
-                grads = [getattr(layer, "d" + slot.name) for slot in layer.slots]
-                if not all(_finite(ops, g) for g in grads if g is not None) or (
-                    dy is not None and not _finite(ops, dy)
-                ):
-                    return layer.where
-                if dy is None:
-                    break
-        return None
-
-    def fail(self, data, index, loss, epoch: int | None = None, batch: int | None = None):
-        """Raise the NonFiniteError of a step that was skipped."""
-        where = self.diagnose(data, index)
-        value = float(loss)
-        place = f"epoch {epoch}, batch {batch}: " if epoch is not None else ""
+    @np.errstate(all="ignore")
+    def fail(self, data, index, epoch: int | None = None, batch: int | None = None):
+        """Raise the NonFiniteError of a step that was skipped: what is wrong, and in which layer first."""
+        value: float | None = None
+        where = None
+        for layer, made in self.walk(data, index):
+            if layer is None:
+                value = float(self.ops.to_host(made[0]))
+            elif made is not None and where is None and not all(_finite(self.ops, a) for a in made):
+                where = layer.where
+            if where is not None and value is not None:
+                break
+        assert value is not None
+        place = f"epoch {epoch + 1}, batch {batch + 1}: " if epoch is not None else ""
         what = f"the loss is {value}" if not math.isfinite(value) else "the gradient is not finite"
         first = f"; the first layer whose output or gradient is not finite is {where}" if where else ""
         raise NonFiniteError(
             f"{place}{what}{first}. Training stopped; the weights are those from before this batch. Try a "
             "smaller learning_rate, global_clipnorm=1.0, inputs scaled to about 1, or loss targets within "
             "range",
-            epoch,
-            batch,
+            None if epoch is None else epoch + 1,
+            None if batch is None else batch + 1,
             where,
         )
 

@@ -1,0 +1,263 @@
+"""The training step on a device: recorded once, then repeated; the host only says "again".
+
+All that changes from one step to the next, the place in the epoch's order, the learning rate, the number of
+the step, lies on the device in a `Control` that the step itself advances.  The samples lie there too where
+they fit; otherwise pieces of the epoch are copied over while the piece before is trained on.  Figures add up
+on the device and are read when somebody looks.  A step that is not finite changes nothing, and neither does
+any after it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..data.arrays import Arrays, storable
+from ..errors import DeviceMemoryError
+from ..optimizers import TINY
+from .step import Replica, Step, figures
+
+RESIDENT = 0.5  # of the free memory: data that take less are kept on the device
+PIECE = 64 << 20  # bytes of a piece of the epoch, where they are not
+MOST_RECORDINGS = 16  # sizes of batches that are recorded
+
+
+class DeviceStep(Step):
+    """Steps of one model on its device."""
+
+    def __init__(self, model):
+        super().__init__(model)
+        self.control = self.params.control
+        self.state = [model.optimizer_state[name] for name in self.optimizer.state]
+        self.ranges = self.params.trainable_ranges()
+        self.replica = Replica(model, self.ops, self.params.grads, self.head, slice(None))
+        self.totals: Any = None  # of the epoch: the loss and each metric's sums, one after another
+        self.sizes: list[int] = []
+        self.recorder = self.ops.recorder()
+        self._recorded: dict[tuple, Any] = {}  # by batch: a recording, or None after the first run
+
+    def epoch(self, data, order, batch_size, number=None):
+        return DeviceEpoch(self, data, order, batch_size, number)
+
+    def gradients(self, data, index):
+        x, y, w = data.take(index)
+        ops = self.ops
+        h, y, w = self.model.enter(x, ops), ops.asarray(y), None if w is None else ops.asarray(w)
+        loss, sums = self.replica.work(h, y, w, data.weight(index) or 1.0, self.metrics)
+        return loss, sums, [self.params.grads]
+
+    def __call__(self, n: int, kind: tuple) -> None:
+        """Train on the next n samples that the control points at; kind: what else a recording depends on."""
+        key = (n, *kind)
+        self.prepare()
+        if self._recorded.get(key) is not None:
+            self._recorded[key].launch()
+        elif key not in self._recorded or not self._record(key):
+            # the first time as it is, too: kernels are compiled, memory is found
+            self.recorder.run(lambda: self.work(n))
+            self._recorded.setdefault(key, None)
+        self.control.advance(n)
+        self.params.step += 1
+        self.optimizer.iterations += 1
+
+    def _record(self, key: tuple) -> bool:
+        """Record and launch the step for batches like this, if it can be recorded."""
+        if len(self._recorded) > MOST_RECORDINGS:
+            return False
+        recording = self.recorder.record(lambda: self.work(key[0]))
+        if recording is None:
+            return False
+        self._recorded[key] = recording
+        recording.launch()
+        return True
+
+    def prepare(self) -> None:
+        """Tell the device what only the host knows."""
+        opt = self.optimizer
+        self.control.set(step=self.params.step, iterations=opt.iterations, rate=opt.rate())
+
+    def work(self, n: int) -> None:
+        """One step: device work alone, without a look at its results."""
+        ops, params, control = self.ops, self.params, self.control
+        if len(params.state):
+            params.pending[...] = params.state  # a frozen layer has nothing to propose
+        h, y, w = ops.gather(control, n, params.dtype, self.model._last)
+        divisor = float(n) if w is None else ops.weight_sum(w)
+        loss, sums = self.replica.work(h, y, w, divisor, self.metrics)
+        self.update(loss, n)
+        self._add(loss, divisor if self.head.loss.reduction == "mean" else 1.0, sums)
+
+    def update(self, loss, n: int = 0) -> None:
+        """Move the parameters by the gradient, unless the loss or the gradient is not finite."""
+        ops, params, control, opt = self.ops, self.params, self.control, self.optimizer
+        ops.judge(control, params.grads, self.ranges, loss, opt.clipvalue, n)
+        if opt.clipnorm is not None:
+            ops.limit_norms(params.grads, params.slots, opt.clipnorm, TINY)
+        ops.optimizer_step(control, opt, params.values, params.grads, self.state, self.ranges)
+        if len(params.state):
+            ops.take_over(control, params.state, params.pending)
+
+    def _add(self, loss, factor, sums) -> None:
+        if self.totals is None:
+            self.sizes = [1, *(s.size for s in sums)]
+            self.totals = self.ops.flat(sum(self.sizes), np.dtype(np.float64))
+        start = 0
+        for size, values, scale in zip(self.sizes, (loss, *sums), (factor, *(1.0 for _ in sums))):
+            self.ops.accumulate(self.totals[start : start + size], values, scale)
+            start += size
+
+    def explain_memory(self, error: BaseException, data, index) -> DeviceMemoryError:
+        """What was asked for and by which layer, and a batch that would fit."""
+        self._recorded.clear()
+        self.recorder.release()
+        where, fits = self._where_memory_ends(data, index), 0
+        n = len(index) // 2
+        while n and not fits:
+            if self._where_memory_ends(data, index[:n]) is None:
+                fits = n
+            n //= 2
+        return DeviceMemoryError(
+            f"{where or 'the training step'}: out of memory on {self.ops.device} at a batch of {len(index)}. "
+            f"{self.ops.shortage(error)}. "
+            + (
+                f"A batch_size of {fits} fits"
+                if fits
+                else "No batch of this model fits; make the model smaller, or raise the memory limit"
+            )
+        )
+
+    def _where_memory_ends(self, data, index) -> str | None:
+        """The layer at which a step on the samples at index finds no memory."""
+        where = None
+        try:
+            for layer, _ in self.walk(data, index):
+                where = layer.where if layer is not None else "the loss"
+            return None
+        except self.ops.out_of_memory:
+            return where or "the input"
+
+
+class DeviceEpoch:
+    """A pass over the samples of data in an order."""
+
+    def __init__(self, step: DeviceStep, data: Arrays, order, batch_size: int, number: int | None):
+        self._step, self.data, self.order, self.size, self.number = step, data, order, batch_size, number
+        self.weight, self.done = 0.0, 0
+        self.feed = feed(step.ops, step.control, data, order, batch_size)
+        if step.totals is not None:
+            step.totals[...] = 0
+
+    def step(self, batch: int) -> None:
+        """Train on batch number `batch`; whether that could be done shows in `finish`."""
+        index = self._index(batch)
+        try:
+            self.feed.before(batch)
+            self._step(len(index), self.feed.kind)
+        except self._step.ops.out_of_memory as error:
+            raise self._step.explain_memory(error, self.data, index) from error
+        self.feed.behind(batch)
+        self.weight += self.data.weight(index)
+        self.done = batch + 1
+
+    def _index(self, batch: int):
+        return self.order[batch * self.size : (batch + 1) * self.size]
+
+    def logs(self, prefix: str = "") -> dict[str, Any]:
+        """Loss, the mean over samples so far, and the metrics; waits for the device."""
+        step = self._step
+        host, sums, start = step.ops.to_host(step.totals), [], 0
+        for size in step.sizes:
+            sums.append(host[start : start + size])
+            start += size
+        return figures(step.model, sums[0][0], self.weight, sums[1:], prefix)
+
+    def finish(self) -> None:
+        """Wait for the device; NonFiniteError where a step was not made."""
+        step = self._step
+        skipped = step.control.read()
+        if skipped:
+            step.optimizer.iterations -= skipped
+            step.params.step -= skipped
+            batch = self.done - skipped
+            step.fail(self.data, self._index(batch), self.number, None if self.number is None else batch)
+
+
+def feed(ops, control, data: Arrays, order, batch_size: int) -> Any:
+    """The samples on the device: all of them where they fit, else a piece of the epoch at a time."""
+    on_device = data.on(ops, RESIDENT * ops.free_memory())
+    if on_device is not None:
+        return Resident(ops, control, on_device, order)
+    return Pieces(ops, control, data, order, batch_size)
+
+
+class Resident:
+    """All samples lie on the device; the order of the epoch is all that is copied."""
+
+    def __init__(self, ops, control, data: Arrays, order):
+        self.kind = kind_of(data)
+        control.set(x=data.x, y=data.y, w=data.w, order=ops.asarray(np.asarray(order, np.int64)), cursor=0)
+
+    def before(self, batch: int) -> None:
+        pass
+
+    behind = before
+
+
+class Pieces:
+    """Two pieces of the epoch on the device: while one is trained on, the next is gathered and copied."""
+
+    def __init__(self, ops, control, data: Arrays, order, batch_size: int):
+        self.ops, self.control, self.data, self.order = ops, control, data, order
+        arrays = [a for a in (data.x, data.y, data.w) if a is not None]
+        sample = sum(a[:1].nbytes for a in arrays)
+        self.batches = max(1, min(PIECE // (sample * batch_size), -(-len(order) // batch_size)))
+        self.size = self.batches * batch_size
+
+        def both(make):
+            sides = [(data.x, data.y, data.w)] * 2
+            return [
+                [None if a is None else make((self.size, *a.shape[1:]), storable(a.dtype)) for a in side]
+                for side in sides
+            ]
+
+        self.staged, self.pieces = both(ops.staging), both(ops.empty)
+        self.copied: list[Any] = [None, None]  # events: the copy to this side has ended
+        self.used: list[Any] = [None, None]  # events: the steps that read this side have ended
+        self.straight = ops.asarray(np.arange(self.size))
+        self.kind = kind_of(Arrays(*self.pieces[0]))
+        self._send(0)
+
+    def _send(self, piece: int) -> None:
+        """Gather a piece in the host's memory and copy it to the device, behind what still reads its
+        place.
+        """
+        ops, side = self.ops, piece % 2
+        index = self.order[piece * self.size : (piece + 1) * self.size]
+        if not len(index):
+            return
+        ops.wait(self.copied[side])  # the host's memory is free again
+        for a, staged, out in zip(self.data.take(index), self.staged[side], self.pieces[side]):
+            if a is not None:
+                staged[: len(index)] = a
+                self.copied[side] = ops.upload(staged[: len(index)], out[: len(index)], self.used[side])
+
+    def before(self, batch: int) -> None:
+        piece, within = divmod(batch, self.batches)
+        if within == 0:
+            self.ops.after(self.copied[piece % 2])
+            x, y, w = self.pieces[piece % 2]
+            self.control.set(x=x, y=y, w=w, order=self.straight, cursor=0)
+
+    def behind(self, batch: int) -> None:
+        piece, within = divmod(batch, self.batches)
+        if within == self.batches - 1:  # the device is busy with this piece: time for the next
+            self.used[piece % 2] = self.ops.mark()
+            self._send(piece + 1)
+
+
+def kind_of(data: Arrays) -> tuple:
+    """What a recorded gather depends on: types, sizes and strides of the samples."""
+    return tuple(
+        None if a is None else (a.dtype.str, a.shape[1:], a.strides) for a in (data.x, data.y, data.w)
+    )

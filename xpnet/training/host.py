@@ -1,0 +1,112 @@
+"""The training step on the CPU: the batch is split over replicas, one a core.
+
+Replicas are shallow clones of the layers that share the parameters and have a gradient buffer each.  Their
+gradients are added in a fixed order, so that bits repeat for a number of threads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..ops import threads
+from .step import Replica, Step, Totals
+from .update import Update
+
+LEAST_SAMPLES = 16  # a replica holds at least so many
+LEAST_WORK = 1 << 21  # multiply-adds of a replica's forward; below, a second thread costs more than it saves
+
+
+class HostStep(Step):
+    """`step(data, index)` trains on the samples at index."""
+
+    def __init__(self, model):
+        super().__init__(model)
+        self.work = sum(layer.multiply_adds() for layer in model.layers)
+        self.threads = threads.num_threads() if threads.blas_can_be_limited() else 1
+        self.grads = [self.params.grads]
+        self._replicas: dict[int, list[Replica]] = {}
+        self.update = Update(self.params, self.optimizer, model.optimizer_state, self.threads)
+
+    def epoch(self, data, order, batch_size, number=None):
+        return HostEpoch(self, data, order, batch_size, number)
+
+    def replicas(self, n: int) -> list[Replica]:
+        """The replicas for a batch of n samples; their number follows from shapes and the thread count
+        alone.
+        """
+        if n not in self._replicas:
+            if len(self._replicas) > 16:
+                self._replicas.clear()
+            count = min(self.threads, n // LEAST_SAMPLES, n * self.work // LEAST_WORK)
+            if count <= 1:
+                made = [Replica(self.model, self.ops, self.params.grads, self.head, slice(0, n))]
+            else:
+                while len(self.grads) < count:
+                    self.grads.append(self.ops.flat(len(self.params.grads), self.params.dtype))
+                edges = [n * k // count for k in range(count + 1)]
+                shares = [slice(a, b) for a, b in zip(edges, edges[1:])]
+                made = [
+                    Replica(self.model, ops, grads, self.head, share)
+                    for ops, grads, share in zip(self.ops.replicas(shares), self.grads, shares)
+                ]
+            self._replicas[n] = made
+        return self._replicas[n]
+
+    def blas_threads(self, n):
+        """All, where one replica has work for them."""
+        alone = len(self.replicas(n)) == 1
+        return self.threads if alone and n * self.work >= self.threads * LEAST_WORK else 1
+
+    def gradients(self, data, index):
+        replicas = self.replicas(len(index))
+        divisor = data.weight(index) or 1.0
+
+        def work(replica: Replica):
+            x, y, w = data.take(index[replica.share])
+            return replica.work(self.model.enter(x, replica.ops), y, w, divisor, self.metrics)
+
+        if len(replicas) == 1:
+            loss, sums = work(replicas[0])
+            return loss, sums, self.grads[:1]
+
+        def share(replica):
+            try:
+                return work(replica)
+            except BaseException:
+                replica.ops.abort()
+                self._replicas.clear()  # a broken barrier stays broken
+                raise
+
+        losses, parts = zip(*threads.crew.run(share, replicas))
+        total = [sum(rest, first) for first, *rest in zip(*parts)]
+        return sum(losses[1:], losses[0]), total, self.grads[: len(replicas)]
+
+    def __call__(self, data, index) -> tuple[Any, list, bool]:
+        """The reduced loss, each metric's sums, and whether the update was made."""
+        # a frozen layer, or one whose last step was skipped, has nothing to propose
+        self.params.pending[...] = self.params.state
+        # a NaN is found by its consequence and reported with its layer, so NumPy need not warn of each
+        with np.errstate(all="ignore"):
+            loss, sums, grads = self.gradients(data, index)
+            return loss, sums, self.update(grads, loss)
+
+
+class HostEpoch(Totals):
+    """A pass over the samples of data in an order."""
+
+    def __init__(self, step: HostStep, data, order, batch_size: int, number: int | None):
+        super().__init__(step.model)
+        self._step, self.data, self.order, self.size, self.number = step, data, order, batch_size, number
+
+    def step(self, batch: int) -> None:
+        """Train on batch number `batch`; NonFiniteError where that cannot be done."""
+        index = self.order[batch * self.size : (batch + 1) * self.size]
+        loss, sums, ok = self._step(self.data, index)
+        if not ok:
+            self._step.fail(self.data, index, self.number, None if self.number is None else batch)
+        self.add(loss, sums, self.data.weight(index))
+
+    def finish(self) -> None:
+        """Every step has been checked already."""
