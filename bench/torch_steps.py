@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import nn
@@ -14,39 +16,95 @@ def module(model) -> nn.Sequential:
     """The torch.nn.Sequential of an xpnet model of the workloads' layers, with its weights."""
     made: list[nn.Module] = []
     for layer in model.layers:
-        shape = layer.in_shape
-        if isinstance(layer, layers.Conv2D):
-            made.append(nn.Conv2d(shape[0], layer.filters, layer.kernel_size, padding=layer.padding))
-        elif isinstance(layer, layers.Dense):
-            made.append(nn.Linear(shape[0], layer.units))
-        elif isinstance(layer, layers.MaxPooling2D):
-            made.append(nn.MaxPool2d(layer.pool_size))
-        elif isinstance(layer, layers.Dropout):
-            made.append(nn.Dropout(layer.rate))
-        elif isinstance(layer, layers.Flatten):
-            made.append(nn.Flatten())
-        else:
-            raise TypeError(f"no PyTorch counterpart is listed for {layer!r}")
-        if layer.modules == 2:
-            made.append(nn.ReLU())
+        made += modules(layer)
     net = nn.Sequential(*made)
     net.load_state_dict({k: torch.from_numpy(v) for k, v in model.state_dict().items()})
     return net
 
 
-def step(name: str, model, x: np.ndarray, y: np.ndarray, channels_last: bool, device: str = "cpu"):
-    """A function that trains one batch eagerly, and the module it trains."""
+def modules(layer) -> list[nn.Module]:
+    """What stands for a layer of the workloads."""
+    shape = layer.in_shape
+    if isinstance(layer, layers.Conv2D):
+        made: nn.Module = nn.Conv2d(shape[0], layer.filters, layer.kernel_size, padding=layer.padding)
+    elif isinstance(layer, layers.Dense):
+        made = nn.Linear(shape[0], layer.units)
+    elif isinstance(layer, layers.MaxPooling2D):
+        made = nn.MaxPool2d(layer.pool_size)
+    elif isinstance(layer, layers.Dropout):
+        made = nn.Dropout(layer.rate)
+    elif isinstance(layer, layers.Flatten):
+        made = nn.Flatten()
+    else:
+        raise TypeError(f"no PyTorch counterpart is listed for {layer!r}")
+    return [made, nn.ReLU()] if layer.modules == 2 else [made]
+
+
+def set_precision(precision: str) -> None:
+    """PyTorch's switches for what xpnet means by a precision ("auto" is PyTorch's own default on a GPU)."""
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = precision in ("tf32", "auto")
+    torch.backends.cudnn.benchmark = True
+
+
+def autocast(device: str, precision: str):
+    """Computing in bfloat16 on float32 weights, where that is the precision."""
+    kind = torch.device(device).type
+    return torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def step(
+    name: str,
+    model,
+    x: np.ndarray,
+    y: np.ndarray,
+    channels_last: bool,
+    device: str = "cpu",
+    precision: str = "float32",
+    way: str = "eager",
+) -> tuple[Callable[[], None], nn.Module]:
+    """A function that trains one batch, and the module it trains.
+
+    way: "eager"; "compile", torch.compile with mode="reduce-overhead"; "graph", a CUDA graph of the whole
+    step, captured by hand.  The last two get PyTorch's fused optimizer, where it has one.
+    """
     net = module(model).to(device)
     net.train()
     tx, ty = torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
     if channels_last and tx.ndim == 4:
         net, tx = net.to(memory_format=torch.channels_last), tx.to(memory_format=torch.channels_last)
-    optimizer = getattr(torch.optim, WORKLOADS[name].optimizer)(net.parameters(), lr=0.001)
-    loss = nn.CrossEntropyLoss()
+    kind = WORKLOADS[name].optimizer
+    fused = {"fused": True} if kind == "Adam" and way != "eager" else {}
+    optimizer = getattr(torch.optim, kind)(net.parameters(), lr=0.001, **fused)
+    criterion = nn.CrossEntropyLoss()
+
+    def forward(x, y):
+        with autocast(device, precision):
+            return criterion(net(x), y)
+
+    if way == "compile":
+        forward = torch.compile(forward, mode="reduce-overhead")
 
     def run() -> None:
         optimizer.zero_grad(set_to_none=True)
-        loss(net(tx), ty).backward()
+        forward(tx, ty).backward()
         optimizer.step()
 
-    return run, net
+    return (_captured(run, optimizer) if way == "graph" else run), net
+
+
+def _captured(run, optimizer) -> Callable[[], None]:
+    """run recorded once as a CUDA graph, after a few on a stream of its own, and replayed."""
+    for group in optimizer.param_groups:
+        group["capturable"] = True  # Adagrad has no such argument, and none is needed without lr_decay
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(5):
+            run()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    optimizer.zero_grad(set_to_none=True)
+    with torch.cuda.graph(graph):
+        run()
+    return graph.replay
