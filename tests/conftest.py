@@ -16,13 +16,27 @@ def _make_ops(name):
         return NumpyOps()
     if name == "strict":
         return strict_xp.strict_ops()
+    return cuda_ops("host" if name == "cuda-host" else "gpu")
+
+
+def cuda_ops(where, precision="float32"):
+    """CupyOps on the fake CuPy ("host"), or on the first GPU ("gpu"); skips where that cannot be."""
+    if where == "host":
+        import fake_cupy
+        import host_cuda
+
+        from xpnet.ops.cupy_ops import CupyOps
+
+        if not host_cuda.available():
+            pytest.skip("no g++: the kernels cannot be compiled for the host")
+        return CupyOps(0, precision, fake_cupy.cupy, fake_cupy.Twin())
     try:
-        return _cuda(0)
+        return _cuda(0, precision)
     except NoDevice as reason:
         pytest.skip(f"no GPU: {reason}")
 
 
-OPS = ["reference", "numpy", "strict", pytest.param("cupy", marks=pytest.mark.gpu)]
+OPS = ["reference", "numpy", "strict", "cuda-host", pytest.param("cupy", marks=pytest.mark.gpu)]
 
 
 @pytest.fixture(params=OPS)

@@ -1,9 +1,9 @@
 """A strict fake of the CuPy module: NumPy's values and CuPy's refusals, for GPU code paths without a GPU.
 
-`xp` has only what CuPy has, with CuPy's signatures (read from CuPy 14.2).  Where CuPy waits for the device or
-copies between it and the host, `syncs` counts, and raises inside `no_syncs()`.  Stricter than CuPy where that
-is slow or wrong: NumPy functions on a device array, NumPy arrays and lists as indices or values, iteration,
-as_strided beyond the buffer, and indices out of bounds (CuPy wraps them around) are errors.
+`xp` has only what CuPy has, with CuPy's signatures (what 13.6 and 14.2 share).  Where CuPy waits for the
+device or copies between it and the host, `syncs` counts, and raises inside `no_syncs()`.  Stricter than CuPy
+where that is slow or wrong: NumPy functions on a device array, NumPy arrays and lists as indices or values,
+iteration, as_strided beyond the buffer, and indices out of bounds (CuPy wraps them around) are errors.
 """
 
 from __future__ import annotations
@@ -29,12 +29,15 @@ class Syncs:
 
     def __init__(self):
         self.forbidden = 0
+        self.watch = None  # called with what waits and the stream it waits for (None: the current one)
         self.reset()
 
     def reset(self):
         self.count = self.copies_to_device = self.copies_to_host = 0
 
-    def note(self, what, *, to_device=0, to_host=0):
+    def note(self, what, *, to_device=0, to_host=0, stream=None):
+        if self.watch is not None:
+            self.watch(what, stream)
         if self.forbidden:
             raise HostSync(f"{what} inside no_syncs(): it waits for the device, or copies from or to it")
         self.count += not to_device
@@ -69,23 +72,24 @@ def _unwrap(x, seen):
     return x
 
 
-def _wrap(r, seen):
+def _wrap(r, seen, kind):
     """r as device arrays: the very one that was handed in, if it is one; scalars as 0-d, as CuPy has them."""
     if isinstance(r, list | tuple):
-        return (list if isinstance(r, list) else tuple)(_wrap(v, seen) for v in r)
+        return (list if isinstance(r, list) else tuple)(_wrap(v, seen, kind) for v in r)
     if r is None or isinstance(r, StrictArray):
         return r
     for s in seen:
         if s._a is r:
             return s
-    return StrictArray(np.asarray(r))
+    return kind(np.asarray(r))
 
 
-def _call(f, *args, **kwargs):
+def _call(kind, f, *args, **kwargs):
+    """f of NumPy arrays, over device arrays; kind: their class, where there are none among the arguments."""
     seen = []
     args, kwargs = _unwrap(args, seen), {k: _unwrap(v, seen) for k, v in kwargs.items()}
-    with np.errstate(all="ignore"):  # a GPU raises no floating-point warnings
-        return _wrap(f(*args, **kwargs), seen)
+    kind = type(seen[0]) if seen else kind
+    return _wrap(kind._do(f, *args, **kwargs), seen, kind)
 
 
 def _operands(*values):
@@ -111,6 +115,11 @@ def _index(key):
     return tuple(parts), arrays
 
 
+def _picked(a, key):
+    """a[key] with index arrays, a copy even if it is a single element."""
+    return np.array(a[key])
+
+
 class Flags(SimpleNamespace):
     """c_contiguous, f_contiguous, owndata: all that CuPy has, also by flags["C_CONTIGUOUS"]."""
 
@@ -127,6 +136,12 @@ class StrictArray:
 
     def __init__(self, a):
         self._a = a
+
+    @classmethod
+    def _do(cls, f, *args, **kwargs):
+        """Whatever is computed or written: f of NumPy arrays.  -> its result"""
+        with np.errstate(all="ignore"):  # a GPU raises no floating-point warnings
+            return f(*args, **kwargs)
 
     # refused
 
@@ -151,9 +166,8 @@ class StrictArray:
     nbytes = property(lambda self: self._a.nbytes)
     itemsize = property(lambda self: self._a.itemsize)
     strides = property(lambda self: self._a.strides)
-    T = property(lambda self: self if self.ndim < 2 else StrictArray(self._a.T))
-    mT = property(lambda self: StrictArray(self._a.mT))
-    base = property(lambda self: None if self._a.base is None else StrictArray(_root(self._a)))
+    T = property(lambda self: self if self.ndim < 2 else type(self)(self._a.T))
+    base = property(lambda self: None if self._a.base is None else type(self)(_root(self._a)))
     data = property(lambda self: SimpleNamespace(ptr=self._a.ctypes.data))
 
     @property
@@ -171,18 +185,16 @@ class StrictArray:
 
     def __getitem__(self, key):
         key, arrays = _index(key)
-        r = self._a[key]
-        return StrictArray(np.array(r) if arrays else r)
+        return type(self)(self._do(_picked if arrays else operator.getitem, self._a, key))
 
     def __setitem__(self, key, value):
         _operands(value)
-        with np.errstate(all="ignore"):
-            self._a[_index(key)[0]] = value._a if isinstance(value, StrictArray) else value
+        self._do(operator.setitem, self._a, _index(key)[0], getattr(value, "_a", value))
 
     # between device and host
 
     def get(self, stream=None, order="C", out=None, blocking=True):
-        syncs.note(".get()", to_host=1)
+        syncs.note(".get()", to_host=1, stream=stream)
         if out is None:
             return np.array(self._a, order=order)
         if (out.dtype, out.shape) != (self.dtype, self.shape):
@@ -199,7 +211,7 @@ class StrictArray:
             raise ValueError(f"Shape mismatch. Old shape: {self.shape}, new shape: {arr.shape}")
         if not (self.flags.c_contiguous or self.flags.f_contiguous):
             raise RuntimeError("Cannot set to non-contiguous array")
-        syncs.note(".set()", to_device=1)
+        syncs.note(".set()", to_device=1, stream=stream)
         self._a[...] = arr
 
     def _read(self, what, f):
@@ -216,10 +228,10 @@ class StrictArray:
         return (_array, (self._read("pickling", np.array),))
 
     def __copy__(self):
-        return StrictArray(self._a.copy())
+        return type(self)(self._do(np.ndarray.copy, self._a))
 
     def __deepcopy__(self, memo):
-        return StrictArray(self._a.copy())
+        return type(self)(self._do(np.ndarray.copy, self._a))
 
 
 # -- what CuPy's arrays and module have ---------------------------------------------------------------------
@@ -255,14 +267,14 @@ array_equal: a, b, equal_nan=False; shares_memory: a, b
 matmul: a, b, /, *, out=None, casting="same_kind", dtype=None; dot outer: a, b, out=None; vdot inner: a, b
 tensordot: a, b, axes=2; einsum: subscripts, *tup, dtype=None, optimize=False
 linalg.norm: a, ord=None, axis=None, keepdims=False
-concatenate concat stack: tup, axis=0, out=None, *, dtype=None, casting="same_kind"
+concatenate stack: tup, axis=0, out=None, *, dtype=None, casting="same_kind"
 hstack vstack: tup, *, dtype=None, casting="same_kind"; split: a, indices_or_sections, axis=0
 broadcast_to: a, shape; broadcast_arrays: *tup; expand_dims: a, axis; squeeze flip: a, axis=None
-moveaxis: a, source, destination; swapaxes: a, axis1, axis2; transpose permute_dims: a, axes=None
+moveaxis: a, source, destination; swapaxes: a, axis1, axis2; transpose: a, axes=None
 reshape: a, newshape, order="C"; ravel: a, order="C"; pad: a, pad_width, mode="constant", **kwargs
 roll: a, shift, axis=None; repeat: a, repeats, axis=None; tile: a, reps
 diagonal: a, offset=0, axis1=0, axis2=1; diag tril triu: a, k=0; take: a, indices, axis=None, out=None
-take_along_axis: a, b, axis; put_along_axis: a, b, values, axis
+take_along_axis: a, b, axis
 lib.stride_tricks.as_strided: a, shape=None, strides=None
 lib.stride_tricks.sliding_window_view: a, window_shape, axis=None
 """
@@ -273,7 +285,7 @@ squeeze swapaxes ravel repeat diagonal take
 """
 METHODS = """
 astype: a, dtype, order="K", *, copy=True; clip: a, min=None, max=None, out=None; copy flatten: a, order="C"
-fill: a, value; reshape: a, *shape, order="C"; sort: a, axis=-1, kind=None; transpose: a, *axes
+fill: a, value; reshape: a, *shape, order="C"; sort: a, axis=-1; transpose: a, *axes
 view: a, dtype=None
 """
 
@@ -288,7 +300,7 @@ sqrt square subtract tan tanh true_divide trunc
 """
 
 SAME_AS_NUMPY = """
-bool bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 complex128 intp
+bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 complex128 intp
 newaxis pi e inf nan dtype generic number integer signedinteger unsignedinteger inexact floating finfo iinfo
 can_cast promote_types issubdtype isscalar broadcast_shapes
 """
@@ -296,7 +308,7 @@ can_cast promote_types issubdtype isscalar broadcast_shapes
 
 def _root(a):
     """The array that owns the memory a views."""
-    while (base := getattr(a, "base", None)) is not None:
+    while (base := getattr(a, "base", None)) is not None and not isinstance(base, memoryview):
         a = base
     return a
 
@@ -320,7 +332,7 @@ def _empty(make):
     return empty
 
 
-def _checked(name, parameters, f):
+def _checked(name, parameters, f, kind):
     """f over device arrays, refusing arguments that CuPy's function of this name does not take."""
     signature = inspect.signature(eval(f"lambda {parameters}: None"))
 
@@ -337,7 +349,7 @@ def _checked(name, parameters, f):
         by_array = isinstance(given.get("repeats"), StrictArray)
         if name in SYNCING or by_array or (name == "where" and "x" not in given):
             syncs.note(f"{name}()")
-        return _call(f, *args, **kwargs)
+        return _call(kind, f, *args, **kwargs)
 
     return function
 
@@ -352,7 +364,9 @@ def _ufunc(name):
         if not all(o is None or isinstance(o, StrictArray) for o in outs):
             raise TypeError(f"Unsupported type: out of {name} must be a device array. Received: {outs}")
         _operands(*args[: f.nin])
-        return _call(f, *args, dtype=dtype, casting=casting, **({} if out is None else {"out": out}))
+        return _call(
+            StrictArray, f, *args, dtype=dtype, casting=casting, **({} if out is None else {"out": out})
+        )
 
     return ufunc
 
@@ -370,9 +384,9 @@ def _operator(name, *, reverse=False, inplace=False, unary=False):
     def operate(self, other):
         _operands(other)
         first, second = (other, self) if reverse else (self, other)
-        return _call(f, first, second, out=self if inplace else None)
+        return _call(StrictArray, f, first, second, out=self if inplace else None)
 
-    return (lambda self: _call(f, self)) if unary else operate
+    return (lambda self: _call(StrictArray, f, self)) if unary else operate
 
 
 def _furnish(xp):
@@ -395,7 +409,9 @@ def _furnish(xp):
     members |= {op: _operator(f, unary=True) for op, f in pairs(UNARY)}
     members |= {name: read(what) for name, what in pairs(READS, "{}")}
     members |= {name: getattr(xp, name) for name in SAME_METHODS.split()}
-    members |= {name: _checked(name, parameters, method(name)) for name, parameters in _table(METHODS)}
+    members |= {
+        name: _checked(name, parameters, method(name), StrictArray) for name, parameters in _table(METHODS)
+    }
     for name, f in members.items():
         setattr(StrictArray, name, f)
 
@@ -404,12 +420,12 @@ def _leaves(obj):
     return [leaf for v in obj for leaf in _leaves(v)] if isinstance(obj, list | tuple) else [obj]
 
 
-def _array(obj, dtype=None, copy=True, order="K", *, ndmin=0):
+def _array(obj, dtype=None, copy=True, order="K", *, ndmin=0, kind=StrictArray):
     on_device = [isinstance(v, StrictArray) for v in _leaves(obj)]
     if any(on_device):
         if not all(on_device):
             raise TypeError("Implicit conversion to a NumPy array is not allowed: a list of both kinds")
-        return _call(np.array, obj, dtype, copy=copy, order=order or "K", ndmin=ndmin)
+        return _call(kind, np.array, obj, dtype, copy=copy, order=order or "K", ndmin=ndmin)
     if order in (None, "K", "A"):  # CuPy keeps no other axis order of a host array
         order = "F" if isinstance(obj, np.ndarray) and obj.flags.f_contiguous else "C"
     host = np.array(obj, dtype, order=order, ndmin=ndmin)
@@ -417,11 +433,7 @@ def _array(obj, dtype=None, copy=True, order="K", *, ndmin=0):
         raise ValueError(f"Unsupported dtype {host.dtype}")
     if np.ndim(obj):  # a scalar goes as an argument of a kernel
         syncs.note("a copy from the host", to_device=1)
-    return StrictArray(host)
-
-
-def _asarray(a, dtype=None, order=None, *, copy=None):
-    return _array(a, dtype, copy, order)
+    return kind(kind._do(lambda: host.copy("K")))
 
 
 def _asnumpy(a, stream=None, order="C", out=None, *, blocking=True):
@@ -435,7 +447,8 @@ class StrictModule(ModuleType):
         raise AttributeError(f"CuPy has no {name!r} (if it has, add it to the tables of tests/strict_xp.py)")
 
 
-def _module():
+def _module(kind=StrictArray):
+    """The module whose functions make arrays of a kind."""
     xp = StrictModule("strict_xp.xp")
     xp.linalg, xp.lib = StrictModule("linalg"), StrictModule("lib")
     xp.lib.stride_tricks = StrictModule("stride_tricks")
@@ -447,8 +460,14 @@ def _module():
     for path, parameters in _table(FUNCTIONS):
         folder, _, name = path.rpartition(".")
         f = here.get(name) or operator.attrgetter(path)(np)
-        setattr(operator.attrgetter(folder)(xp) if folder else xp, name, _checked(name, parameters, f))
-    xp.ndarray, xp.array, xp.asarray, xp.asnumpy = StrictArray, _array, _asarray, _asnumpy
+        setattr(operator.attrgetter(folder)(xp) if folder else xp, name, _checked(name, parameters, f, kind))
+    xp.ndarray, xp.asnumpy = kind, _asnumpy
+
+    def array(obj, dtype=None, copy=True, order="K", *, ndmin=0):
+        return _array(obj, dtype, copy, order, ndmin=ndmin, kind=kind)
+
+    xp.array = array
+    xp.asarray = lambda a, dtype=None, order=None: array(a, dtype, None, order)
     xp.may_share_memory = lambda a, b: np.may_share_memory(a._a, b._a)
     xp.result_type = lambda *a: np.result_type(*(v.dtype if isinstance(v, StrictArray) else v for v in a))
     return xp

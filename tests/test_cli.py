@@ -637,7 +637,7 @@ def test_a_fault_of_our_own_is_told_as_such(xp, monkeypatch):
 def test_a_missing_gpu_is_a_warning_for_users(xp, monkeypatch):
     from xpnet import device
 
-    def none(index):
+    def none(index, precision):
         raise device.NoDevice("CuPy is not installed; pip install 'xpnet[cuda12]'")
 
     monkeypatch.setattr(device, "_cuda", none)

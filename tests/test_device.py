@@ -1,8 +1,10 @@
 """Devices: what is asked for, what is there, and what is said when the two differ."""
 
+import importlib.machinery
 import importlib.util
 import subprocess
 import sys
+import types
 import warnings
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from xpnet import DeviceFallbackWarning, Sequential, load_model
 from xpnet import device as devices
 from xpnet.layers import Dense
+from xpnet.ops.numpy_ops import NumpyOps
 
 INSTALL = r"pip install 'xpnet\[cuda12\]' \(or 'xpnet\[cuda13\]', as the driver allows\)"
 
@@ -63,12 +66,153 @@ def test_the_warning_points_at_the_users_line(no_cupy):
     assert caught[0].filename == __file__
 
 
-def test_cuda_with_a_broken_driver_names_what_cupy_said(broken_cupy):
+def test_cuda_with_a_cupy_that_cannot_be_imported_names_the_reason(broken_cupy):
     words = (
-        r"CuPy is installed but no GPU works \(libcuda.so.1: cannot open shared object file\); `xpnet doctor`"
+        r"CuPy is installed but no GPU works \(no NVIDIA driver was found\); `xpnet doctor` says what to do"
     )
     with pytest.warns(DeviceFallbackWarning, match=words):
         assert model_on("cuda").device == "cpu"
+
+
+# -- GPUs that are made up -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """A machine with a CuPy made up: for each GPU what CupyOps raises there, or None where it works."""
+
+    def make(*errors, runtime=12090, driver=12090, count=None):
+        def visible():
+            if isinstance(count, Exception):
+                raise count
+            return len(errors)
+
+        class Runtime:
+            runtimeGetVersion = staticmethod(lambda: runtime)
+            driverGetVersion = staticmethod(lambda: driver)
+            getDeviceCount = staticmethod(visible)
+
+        class FakeOps(NumpyOps):
+            def __init__(self, index=0, precision="auto"):
+                if errors[index] is not None:
+                    raise errors[index]
+                super().__init__()
+                self.device, self.precision = f"cuda:{index}", precision
+
+        cupy = types.ModuleType("cupy")
+        cupy.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
+        cupy.cuda = types.SimpleNamespace(runtime=Runtime)
+        engine = types.ModuleType("xpnet.ops.cupy_ops")
+        engine.CupyOps = FakeOps
+        monkeypatch.setitem(sys.modules, "cupy", cupy)
+        monkeypatch.setitem(sys.modules, "xpnet.ops.cupy_ops", engine)
+        for name in ("XPNET_REQUIRE_CUDA", "CUDA_VISIBLE_DEVICES"):
+            monkeypatch.delenv(name, raising=False)
+
+    return make
+
+
+def test_the_precision_reaches_the_operations_of_the_gpu(gpus):
+    gpus(None)
+    for device, why in (("cuda", "as asked"), ("auto", "a working GPU was found")):
+        ops, reason = devices.resolve(device, "bfloat16")
+        assert (ops.device, ops.precision, reason) == ("cuda:0", "bfloat16", why)
+    assert devices.resolve("cuda:0")[0].precision == "auto"
+    given = NumpyOps()
+    given.precision = "float64"
+    assert devices.resolve(given, "tf32") == (given, "as given") and given.precision == "float64"
+
+
+def test_a_gpu_beyond_the_last_one_is_told_how_many_there_are(gpus, monkeypatch):
+    gpus(None)
+    with pytest.warns(
+        DeviceFallbackWarning,
+        match=r"'cuda:3' is not available: there is no cuda:3; 1 GPU is visible, cuda:0. T",
+    ):
+        assert devices.resolve("cuda:3")[0].device == "cpu"
+    gpus(None, None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,5")
+    words = (
+        r"no cuda:2; 2 GPUs are visible, from cuda:0 to cuda:1 \(CUDA_VISIBLE_DEVICES=1,5\)\. XPNET_REQUIRE"
+    )
+    monkeypatch.setenv("XPNET_REQUIRE_CUDA", "1")
+    with pytest.raises(RuntimeError, match=words):
+        devices.resolve("cuda:2")
+    assert devices.resolve("cuda:1")[0].device == "cuda:1"
+
+
+def test_no_gpu_at_all_is_no_gpu_zero_either(gpus):
+    gpus()
+    ops, reason = devices.resolve("auto")
+    assert ops.device == "cpu" and reason == "no GPU: there is no cuda:0; 0 GPUs are visible"
+
+
+def test_auto_takes_the_first_gpu_that_works(gpus):
+    full = MemoryError("Out of memory allocating 512 bytes (allocated so far: 0 bytes).")
+    gpus(full, RuntimeError("cudaErrorNoKernelImageForDevice"), None, None)
+    assert devices.resolve("auto")[0].device == "cuda:2"
+    with pytest.warns(DeviceFallbackWarning, match="the GPU's memory is full"):
+        assert devices.resolve("cuda")[0].device == "cpu", "cuda is cuda:0, and no other"
+    gpus(full, RuntimeError("cudaErrorNoKernelImageForDevice"))
+    assert devices.resolve("auto")[1].startswith(
+        "no GPU: CuPy is installed but no GPU works (the GPU's memory"
+    )
+
+
+@pytest.mark.parametrize(
+    ("driver", "words"),
+    [
+        (0, "no NVIDIA driver was found"),
+        (11040, "the NVIDIA driver is too old: it runs CUDA 11.4 at most, and CuPy is made for CUDA 12.9"),
+    ],
+)
+def test_no_driver_and_one_too_old_are_told_apart(gpus, driver, words):
+    """CUDA says of both that the driver's version is insufficient."""
+    said = "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version"
+    gpus(driver=driver, count=RuntimeError(said))
+    ops, reason = devices.resolve("auto")
+    assert reason == f"no GPU: CuPy is installed but no GPU works ({words}); `xpnet doctor` says what to do"
+
+
+SAID = {
+    "CuPy failed to load libnvrtc.so.12: OSError: libnvrtc.so.12: cannot": "is missing: libnvrtc.so.12",
+    'Failure finding "libnvrtc.so.13 or libnvrtc.so.12": No such file': "toolkit is missing: libnvrtc.so.13",
+    'Failure finding "libcublasLt.so.13 or libcublasLt.so.12": No such file': "missing: libcublasLt.so.13",
+    "cuBLAS for CUDA 12 could not be loaded; pip install": "a part of the CUDA toolkit is missing",
+    "Failed to find CUDA headers. Please install CUDA toolkit headers (e.g.": "toolkit is missing: headers",
+    "Failed to auto-detect CUDA root directory. Please specify": "a part of the CUDA toolkit is missing",
+    "nvrtc: error: invalid value for --gpu-architecture (-arch)": "too old, or too new",
+    "cudaErrorNoDevice: no CUDA-capable device is detected": "the driver shows no GPU",
+    "cudaErrorDevicesUnavailable: CUDA-capable device(s) is/are busy": "taken by another process",
+    "cudaErrorMemoryAllocation: out of memory": "the GPU's memory is full",
+    "Out of memory allocating 512 bytes (allocated so far: 0 bytes, limit set to: 1 bytes)": "the memory",
+    "numpy.core.multiarray failed to import": "CuPy and NumPy do not go together",
+    "numpy.dtype size changed, may indicate binary incompatibility": "CuPy and NumPy do not go together",
+    "cudaErrorInitializationError: initialization error": "a process forked from one",
+    "cudaErrorSystemNotReady: system not yet initialized": "the machine's GPUs are not ready",
+    "cudaErrorSystemDriverMismatch: system has unsupported display driver": "parts of the driver",
+    "cudaErrorOperatingSystem: OS call failed or operation not supported on this OS": "may not be opened",
+    "module 'cupy' has no attribute 'cuda'": "not CuPy",
+    "= Failed to import CuPy. CUDA headers? Original error: ImportError: no luck =": "ImportError: no luck",
+    "something that nobody\nknows": "something that nobody knows",
+}  # fmt: skip
+"""What CuPy 13 and 14 say, and what it means."""
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_what_cupy_says_is_told_as_what_it_means(said, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    text = devices.explain(said, 12090, 12090).text
+    assert SAID[said] in text and len(text) < 100
+
+
+def test_an_error_without_words_is_named():
+    assert devices.explain(KeyError()).text == "KeyError"
+
+
+def test_a_hidden_gpu_is_told_with_what_hides_it(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert "CUDA_VISIBLE_DEVICES='' in the environment" in devices.explain("cudaErrorNoDevice").text
 
 
 def test_require_cuda_makes_it_an_error(no_cupy, monkeypatch):
@@ -106,7 +250,7 @@ def test_an_unknown_device_comes_with_a_suggestion(device, suggestion):
         model_on(device)
 
 
-@pytest.mark.parametrize("device", [None, 0, "cuda:", "cuda:x", "cuda:-1", ""])
+@pytest.mark.parametrize("device", [None, 0, "cuda:", "cuda:x", "cuda:-1", "cuda:²", ""])
 def test_things_that_are_no_device(device):
     with pytest.raises(ValueError, match=r"unknown device. Received: "):
         model_on(device)

@@ -1,5 +1,6 @@
 """`xpnet doctor`: what it says of installations that are whole, broken, or lack a part."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -22,7 +23,18 @@ def no_data(monkeypatch, tmp_path):
 def machine(monkeypatch):
     """A machine made up: what the driver's library, nvidia-smi, CuPy and a training step answer."""
 
-    def make(*, library=None, smi=None, banner="", cupy=None, wheels=(), trains=None):
+    def make(
+        *,
+        library=None,
+        smi=None,
+        banner="",
+        cupy=None,
+        wheels=(),
+        trains=None,
+        files=(),
+        stray="",
+        visible=None,
+    ):
         library = (
             library if library is not None else {"missing": "libcuda.so.1: cannot open shared object file"}
         )
@@ -36,11 +48,18 @@ def machine(monkeypatch):
             if words[0] == "nvidia-smi":
                 if smi is None:
                     return -1, "", "not found"
+                if smi.startswith("Failed"):
+                    return 9, smi, ""
                 return 0, (smi if len(words) > 1 else banner), ""
             return 0, json.dumps(answers[words[2]]) + "\n", ""
 
         monkeypatch.setattr(doctor, "run_command", command)
         monkeypatch.setattr(doctor, "cupy_wheels", lambda: dict(wheels))
+        monkeypatch.setattr(doctor, "stray_cupy", lambda: stray)
+        monkeypatch.setattr(doctor, "device_files", lambda: dict(files))
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
 
     return make
 
@@ -151,12 +170,12 @@ def test_a_gpu_that_works_is_reported_and_trained_on(machine, report):
     machine(
         library={"cuda": 13000, "gpus": [H200]},
         wheels={"cupy-cuda12x": "14.0.1"},  # an older CUDA runs on a newer driver
-        cupy={"version": "14.0.1", "runtime": 12090, "works": True},
+        cupy={"version": "14.0.1", "runtime": 12090, "works": True, "memory": [12 << 30, 140 << 30]},
         trains={"ok": True, "device": "cuda:0", "why": "a working GPU was found"},
     )
     code, out = report()
     assert code == 0
-    assert _line(out, "CuPy").endswith("cupy-cuda12x 14.0.1, CUDA 12.9, works")
+    assert _line(out, "CuPy").endswith("cupy-cuda12x 14.0.1, CUDA 12.9, works, 12 of 140 GiB free")
     assert out.splitlines()[-1] == "xpnet works: it trains on cuda:0"
 
 
@@ -180,7 +199,7 @@ def test_a_wheel_without_the_cuda_toolkit_gets_it_by_the_extra(machine, report):
     )
     _, out = report()
     assert "libnvrtc" in _line(out, "CuPy")
-    assert "-> pip install --upgrade 'xpnet[cuda12]'" in _line(out, "CuPy")
+    assert "-> pip install --upgrade 'cupy-cuda12x[ctk]'" in _line(out, "CuPy")
 
 
 def test_two_wheels_of_cupy_are_one_too_many(machine, report):
@@ -203,6 +222,206 @@ def test_cupy_that_works_for_itself_alone_is_told(machine, report):
     )
     code, out = report()
     assert code == 0 and out.splitlines()[-1].endswith("although CuPy works (no GPU: cuBLAS is missing)")
+
+
+NO_DEVICE = {"cuda": 12040, "gpus": [], "code": 100, "error": "no CUDA-capable device is detected"}
+TWO_GPUS = "550.54, NVIDIA A100, 81920\n550.54, NVIDIA A100, 81920\n"
+
+
+@pytest.mark.parametrize("visible", ["", "-1", "7"])
+def test_an_environment_that_hides_the_gpus_is_told_with_what_to_set(machine, report, visible):
+    machine(library=NO_DEVICE, smi=TWO_GPUS, visible=visible, files={"/dev/nvidia0": "", "/dev/nvidia1": ""})
+    _, out = report()
+    line = _line(out, "driver")
+    assert (
+        f"CUDA_VISIBLE_DEVICES='{visible}' shows no GPU" in line
+        and "unset it, or set it to numbers from 0 to 1" in line
+    )
+    assert "  cuda:0" not in out, "a GPU that nobody can use has no number"
+
+
+def test_an_environment_that_hides_some_gpus_is_told(machine, report):
+    """CUDA stops reading at the first number that is wrong."""
+    machine(library={"cuda": 12040, "gpus": [H200]}, smi=TWO_GPUS, visible="0,9,1")
+    assert "CUDA_VISIBLE_DEVICES='0,9,1' shows 1 of 2 GPUs" in _line(report()[1], "visible")
+    machine(library={"cuda": 12040, "gpus": [H200, H200]}, smi=TWO_GPUS, visible="0,1")
+    assert "  visible" not in report()[1]
+
+
+def test_gpus_that_may_not_be_opened_are_told_with_the_group_to_join(machine, report):
+    machine(library=NO_DEVICE, files={"/dev/nvidia0": "video", "/dev/nvidiactl": ""})
+    line = _line(report()[1], "driver")
+    assert (
+        "/dev/nvidia0 may not be opened" in line and "-> join the group video (sudo usermod -aG video" in line
+    )
+
+
+def test_a_container_without_access_to_the_gpu_is_told_how_to_start_it(machine, report, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    machine(library=NO_DEVICE)
+    line = _line(report()[1], "driver")
+    assert (
+        "no /dev/nvidia0" in line and "-> in a container: start it with access to the GPU (docker run" in line
+    )
+    machine(files={"/dev/nvidia3": ""})
+    line = _line(report()[1], "driver")
+    assert "there is a GPU (/dev/nvidia3), but the driver's library is not" in line and "docker run" in line
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(802, "fabricmanager"), (803, "restart"), (999, "nvidia-modprobe")]
+)
+def test_what_cuda_answers_at_its_start_has_its_remedy(machine, report, code, words):
+    machine(library={"cuda": 12040, "gpus": [], "code": code, "error": "its words"}, smi=TWO_GPUS)
+    line = _line(report()[1], "driver")
+    assert "it does not work: its words" in line and words in line.split("->")[1]
+
+
+def test_what_nvidia_smi_complains_of_is_told(machine, report):
+    machine(smi="Failed to initialize NVML: Driver/library version mismatch\nand more")
+    assert "NVML: Driver/library version mismatch" in _line(report()[1], "driver")
+
+
+def test_files_of_gpus_that_may_be_opened_carry_no_group(monkeypatch):
+    files = {"/dev/nvidia[0-9]*": ["/dev/nvidia1", "/dev/nvidia0"], "/dev/nvidiactl": ["/dev/nvidiactl"]}
+    monkeypatch.setattr(doctor.glob, "glob", lambda pattern: files[pattern])
+    monkeypatch.setattr(doctor.os, "access", lambda name, mode: name != "/dev/nvidia1")
+    monkeypatch.setattr(doctor, "_group", lambda name: "render")
+    assert doctor.device_files() == {"/dev/nvidia0": "", "/dev/nvidia1": "render", "/dev/nvidiactl": ""}
+    files["/dev/nvidia[0-9]*"] = []
+    assert doctor.device_files() == {}
+
+
+@pytest.mark.parametrize(
+    ("capability", "extra", "words"),
+    [
+        ("3.5", "cuda12", "too old for CUDA 12"),
+        ("7.0", "cuda12", "tf32 and bfloat16 begin with compute capability 8.0"),
+        ("7.5", "cuda13", "tf32 and bfloat16 begin with compute capability 8.0"),
+        ("8.0", "cuda13", ""),
+        ("12.0", "cuda13", ""),
+    ],
+)
+def test_the_age_of_the_gpu_decides_what_it_can_run(machine, report, capability, extra, words):
+    gpu = f"NVIDIA, 16 GiB, compute capability {capability}"
+    machine(library={"cuda": 13000, "gpus": [gpu]})
+    _, out = report()
+    assert f"xpnet[{extra}]" in _line(out, "CuPy")
+    assert words in _line(out, "cuda:0") and (words or _line(out, "cuda:0").endswith(capability))
+
+
+def test_a_wheel_that_no_longer_knows_the_gpu_is_to_be_replaced(machine, report):
+    machine(
+        library={"cuda": 13000, "gpus": ["NVIDIA V100, 16 GiB, compute capability 7.0"]},
+        wheels={"cupy-cuda13x": "14.2.0"},
+        cupy={"error": "CompileException: nvrtc: error: invalid value for --gpu-architecture (-arch)"},
+    )
+    line = _line(report()[1], "CuPy")
+    assert "made for CUDA 13, which does not know so old a GPU" in line
+    assert "-> pip uninstall cupy-cuda13x && pip install 'xpnet[cuda12]'" in line
+
+
+@pytest.mark.parametrize(
+    ("wheel", "version", "words"),
+    [
+        ("cupy-cuda12x", "12.3.0", "xpnet needs CuPy 13 or later"),
+        ("cupy-cuda11x", "13.6.0", "made for CUDA 11, xpnet needs 12 or 13"),
+    ],
+)
+def test_a_wheel_too_old_for_xpnet_is_to_be_replaced(machine, report, wheel, version, words):
+    machine(library={"cuda": 12040, "gpus": [H200]}, wheels={wheel: version})
+    line = _line(report()[1], "CuPy")
+    assert words in line and f"-> pip uninstall {wheel} && pip install 'xpnet[cuda12]'" in line
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "fix"),
+    [
+        (
+            "OutOfMemoryError: Out of memory allocating 512 bytes (so far: 0 bytes).",
+            "memory is full",
+            "end other",
+        ),
+        (
+            "OutOfMemoryError: Out of memory allocating 1 bytes (limit set to: 1 bytes).",
+            "limit",
+            "CUPY_GPU_MEMORY",
+        ),
+        ("CUDARuntimeError: cudaErrorDevicesUnavailable", "taken by another process", "device='cuda:1'"),
+        (
+            "RuntimeError: Failed to find CUDA headers.",
+            "toolkit",
+            "pip install --upgrade 'cupy-cuda12x[ctk]'",
+        ),
+        (
+            "ImportError: numpy.core.multiarray failed to import",
+            "NumPy",
+            "pip install --upgrade cupy-cuda12x numpy",
+        ),
+        (
+            "CUDARuntimeError: cudaErrorNoKernelImageForDevice",
+            "too new",
+            "pip install --upgrade 'cupy-cuda12x[ctk]'",
+        ),
+        (
+            "RuntimeError: nobody knows",
+            "nobody knows",
+            "pip uninstall cupy-cuda12x && pip install 'xpnet[cuda12]'",
+        ),
+    ],
+)
+def test_each_failure_of_cupy_has_its_remedy(machine, report, error, words, fix):
+    machine(library={"cuda": 12040, "gpus": [H200]}, wheels={"cupy-cuda12x": "14.2.0"}, cupy={"error": error})
+    problem, remedy = _line(report()[1], "CuPy").split("-> ")
+    assert words in problem and fix in remedy
+
+
+def test_all_that_is_missing_of_the_toolkit_is_told_at_once(machine, report):
+    wheels, fix = {"cupy-cuda12x": "14.2.0"}, "pip install --upgrade 'cupy-cuda12x[ctk]'"
+    machine(
+        library={"cuda": 12040, "gpus": [H200]}, wheels=wheels, cupy={"missing": ["cuBLAS"], "works": False}
+    )
+    line = _line(report()[1], "CuPy")
+    assert "of the CUDA toolkit is missing: cuBLAS" in line and line.endswith(f"-> {fix}")
+    failed = "CUDARuntimeError: cudaErrorInsufficientDriver"
+    machine(wheels=wheels, cupy={"missing": ["NVRTC", "cuBLAS"], "error": failed, "driver": 0})
+    line = _line(report()[1], "CuPy")
+    assert "no NVIDIA driver was found" in line and "missing: NVRTC, cuBLAS" in line
+    assert line.endswith(f"-> first the driver, above; then {fix}")
+
+
+@pytest.mark.parametrize(
+    ("asked", "version", "words"),
+    [
+        ("numpy<2.6,>=2.0", "2.6.0", "it needs numpy<2.6, and numpy 2.6.0 is installed"),
+        ("numpy (>=2.0,<2.6)", "1.26.4", "it needs numpy>=2.0, and numpy 1.26.4 is installed"),
+        ("numpy<2.6,>=2.0", "2.5.9", ""),
+        ("numpy<2.6,>=2.0", "2.0.0", ""),
+        ("numpy<1; extra == 'old'", "2.0.0", ""),
+        ("numpydoc<1", "2.0.0", ""),
+    ],
+)
+def test_a_numpy_that_cupy_is_not_made_for_is_told(machine, report, monkeypatch, asked, version, words):
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: ["fastrlock>=0.5", asked])
+    there = doctor.version_of
+    monkeypatch.setattr(doctor, "version_of", lambda name: version if name == "numpy" else there(name))
+    machine(library={"cuda": 12040, "gpus": [H200]}, wheels={"cupy-cuda12x": "14.2.0"})
+    line = _line(report()[1], "CuPy")
+    assert (
+        (words in line and "-> pip install --upgrade cupy-cuda12x numpy" in line)
+        if words
+        else "numpy" not in line
+    )
+
+
+def test_something_else_by_the_name_of_cupy_is_told(machine, report, monkeypatch, tmp_path):
+    machine(stray="/home/me/cupy.py")
+    assert "not installed, but there is a /home/me/cupy.py" in _line(report()[1], "CuPy")
+    (tmp_path / "cupy").mkdir()
+    monkeypatch.undo()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    importlib.invalidate_caches()
+    assert doctor.stray_cupy() == str(tmp_path / "cupy")
 
 
 def test_the_wheels_of_cupy_are_told_from_its_relatives(monkeypatch):

@@ -89,7 +89,7 @@ class Optimizer(Configurable):
         if self.clipvalue is not None:
             g = xp.minimum(xp.maximum(g, -self.clipvalue), self.clipvalue)
         if self.global_clipnorm is not None:
-            g = g * xp.minimum(1.0, self.global_clipnorm / (norm + TINY))
+            g = g * xp.minimum(1.0, self.global_clipnorm / (norm + TINY)).astype(g.dtype)
         if self.weight_decay:
             p *= 1 - lr * self.weight_decay
         self.update(xp, p, g, state, lr, t)
@@ -104,12 +104,17 @@ def _check_rate(what: str, rate) -> None:
         raise ValueError(f"{what} a finite number of at least 0. Received: {rate!r}")
 
 
-def _ratio(xp, a, b, epsilon: float):
-    """a / (b + epsilon), and 0 for 0 / 0; b is overwritten."""
+def _ratio(xp, a, b, epsilon: float, scale=1.0):
+    """a / (b + epsilon scale), and 0 for 0 / 0; b is overwritten."""
     if not epsilon:
         return a / xp.where(b == 0, b.dtype.type(1), b)
-    b += epsilon
+    b += epsilon * scale
     return xp.divide(a, b, out=b)
+
+
+def _sqrt(x):
+    """Of a number, or of what stands for one in a kernel: `ops/fuse.py`."""
+    return math.sqrt(x) if isinstance(x, Real) else x**0.5
 
 
 def _fraction(kind: str, **values) -> None:
@@ -230,8 +235,8 @@ class Adam(Optimizer):
         m += (1 - self.beta_1) * g
         v *= self.beta_2
         v += (1 - self.beta_2) * (g * g)
-        unbias = math.sqrt(1 - self.beta_2**t)  # of sqrt(v); drawn out of the quotient, which saves a pass
-        step = _ratio(xp, m, xp.sqrt(v), self.epsilon * unbias)
+        unbias = _sqrt(1 - self.beta_2**t)  # of sqrt(v); drawn out of the quotient, which saves a pass
+        step = _ratio(xp, m, xp.sqrt(v), self.epsilon, unbias)
         step *= lr * unbias / (1 - self.beta_1**t)
         p -= step
 

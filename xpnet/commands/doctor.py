@@ -7,8 +7,11 @@ NVIDIA driver and CuPy, is tried in a process of its own.
 from __future__ import annotations
 
 import argparse
+import glob
 import importlib.metadata
+import importlib.util
 import json
+import operator
 import os
 import platform
 import re
@@ -27,6 +30,8 @@ EXAMPLES = ""
 REQUIRED = ("numpy", "safetensors", "scikit-learn", "threadpoolctl", "tqdm", "pooch")
 OPTIONAL = {"matplotlib": ("pictures", "plot"), "onnx": ("exchange of models", "onnx")}
 OLDEST_DRIVER = "525"  # the first Linux driver that runs CUDA 12
+OLDEST_CUPY = 13
+OLDEST_GPU = {12: (5, 0), 13: (7, 5)}  # the least compute capability that a CUDA compiles for
 
 
 class Line(NamedTuple):
@@ -38,12 +43,17 @@ class Line(NamedTuple):
 
 
 class Driver(NamedTuple):
-    """The NVIDIA driver.  cuda: the newest CUDA it runs, (12, 4).  gpus: a line each."""
+    """The NVIDIA driver.  cuda: the newest CUDA it runs, (12, 4).  gpus: a line for each that CUDA shows.
+
+    installed: how many GPUs there are, shown or not, where nvidia-smi tells.  problem, fix: what is wrong.
+    """
 
     version: str = ""
     cuda: tuple[int, int] | None = None
     gpus: tuple[str, ...] = ()
+    installed: int = 0
     problem: str = ""
+    fix: str = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -204,7 +214,7 @@ code = cuda.cuInit(0)
 if code:
     text = ctypes.c_char_p()
     cuda.cuGetErrorString(code, ctypes.byref(text))
-    found["error"] = (text.value or b"").decode() or f"cuInit answered {code}"
+    found["code"], found["error"] = code, (text.value or b"").decode() or f"cuInit answered {code}"
 elif cuda.cuDeviceGetCount(ctypes.byref(number)) == 0:
     for index in range(number.value):
         device, memory = ctypes.c_int(), ctypes.c_size_t()
@@ -219,17 +229,35 @@ elif cuda.cuDeviceGetCount(ctypes.byref(number)) == 0:
 print(json.dumps(found))
 """
 
-# CuPy compiles this sum, so that a missing NVRTC or missing headers show too; then xpnet's own choice.
+# What of the CUDA toolkit is there; then a sum, which CuPy compiles; then xpnet's own choice.
 TRY_GPU = """
 import json, warnings
 warnings.simplefilter("ignore")
-found = {}
+found = {"missing": []}
+
+def part(name, load):
+    try:
+        load()
+    except Exception:
+        found["missing"].append(name)
+
+def headers():
+    from cuda.pathfinder import find_nvidia_header_directory
+    assert find_nvidia_header_directory("cudart")
+
 try:
     import cupy
     found["version"] = cupy.__version__
-    found["runtime"] = cupy.cuda.runtime.runtimeGetVersion()
+    cuda = cupy.cuda.runtime
+    found["runtime"], found["driver"] = cuda.runtimeGetVersion(), cuda.driverGetVersion()
+    from xpnet.ops import cublas
+    part("NVRTC", lambda: cupy.cuda.nvrtc.getVersion())
+    part("cuBLAS", lambda: cublas.load(cupy))
+    if int(cupy.__version__.split(".")[0]) >= 14:  # earlier ones look elsewhere, and say so
+        part("headers", headers)
     a = cupy.ones(1000, "float32")
-    found["works"] = float((a * 2 + 1).sum()) == 3000.0
+    found["works"] = float((a * 2 + 1).sum()) == 3000.0 and not found["missing"]
+    found["memory"] = cuda.memGetInfo()
 except Exception as error:
     found["error"] = type(error).__name__ + ": " + (" ".join(str(error).split()) or "no message")
 print(json.dumps(found))
@@ -242,7 +270,8 @@ warnings.simplefilter("ignore")
 from xpnet import Sequential, layers
 model = Sequential([layers.Conv2D(2, 3), layers.Flatten(), layers.Dense(2)], input_shape=(1, 6, 6), seed=0)
 model.compile("sgd", "sparse_categorical_crossentropy")
-loss = model.train_on_batch(np.ones((4, 1, 6, 6), np.float32), np.array([0, 1, 0, 1]))
+for _ in range(3):  # a GPU records the step at the second, and repeats it from the third on
+    loss = model.train_on_batch(np.ones((4, 1, 6, 6), np.float32), np.array([0, 1, 0, 1]))
 print(json.dumps({"device": model.device, "why": model.device_reason, "ok": bool(np.isfinite(loss))}))
 """
 
@@ -285,40 +314,107 @@ def read_driver() -> Driver:
     """What the driver's library says, and nvidia-smi for the rest."""
     asked = run_python(ASK_DRIVER)
     fields = "driver_version,name,memory.total"
-    status, out, err = run_command(
-        ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"], 20
-    )
+    status, out, _ = run_command(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"], 20)
     rows = [[v.strip() for v in line.split(",")] for line in out.splitlines()] if status == 0 else []
     rows = [row for row in rows if len(row) == 3]
-    cuda = divmod(asked["cuda"] // 10, 100) if isinstance(asked.get("cuda"), int) else None
+    cuda = divmod(asked["cuda"] // 10, 100) if isinstance(asked.get("cuda"), int) and asked["cuda"] else None
     if rows and cuda is None:
         banner = re.search(r"CUDA Version:\s*(\d+)\.(\d+)", run_command(["nvidia-smi"], 20)[1])
         cuda = (int(banner[1]), int(banner[2])) if banner else None
-    gpus = tuple(asked.get("gpus") or ()) or tuple(
-        f"{name}, {int(memory) / 1024:.0f} GiB" if memory.isdigit() else name for _, name, memory in rows
-    )
-    problem = ""
-    if "missing" in asked and not rows:
-        problem = "not found: neither the driver's library (libcuda) nor nvidia-smi answers"
-    elif "error" in asked:
-        problem = f"it does not work: {asked['error']}"
-    elif "missing" in asked:
-        problem = f"nvidia-smi answers, but its library does not load: {asked['missing']}"
-    elif not gpus:
-        problem = "it runs, but shows no GPU" + (
-            " (CUDA_VISIBLE_DEVICES hides them?)" if "CUDA_VISIBLE_DEVICES" in os.environ else ""
+    gpus = tuple(asked.get("gpus") or ())
+    if "gpus" not in asked:
+        gpus = tuple(
+            f"{name}, {int(memory) / 1024:.0f} GiB" if memory.isdigit() else name for _, name, memory in rows
         )
-    return Driver(rows[0][0] if rows else "", cuda, gpus, problem)
+    complaint = out.strip().splitlines()[0] if status > 0 and out.strip() else ""  # nvidia-smi's, if it fails
+    problem, fix = diagnose_driver(asked, len(rows), complaint)
+    return Driver(rows[0][0] if rows else "", cuda, gpus, len(rows), problem, fix)
+
+
+CODES = {  # of cuInit
+    802: "start NVIDIA's fabric manager (sudo systemctl start nvidia-fabricmanager)",
+    803: "restart: the driver was updated while the old one ran",
+    804: "take a GPU or a CUDA for which forward compatibility exists, or update the driver",
+    999: "restart, or load the driver's module anew (sudo nvidia-modprobe -u)",
+}
+CONTAINER = "in a container: start it with access to the GPU (docker run --gpus all)"
+
+
+def diagnose_driver(asked: dict[str, Any], installed: int, complaint: str) -> tuple[str, str]:
+    """(what is wrong with the driver, what to do); ("", "") where it shows a GPU.
+
+    asked: what ASK_DRIVER printed.  installed: how many GPUs nvidia-smi lists.  complaint: or what it said.
+    """
+    if asked.get("gpus"):
+        return "", ""
+    if "missing" in asked and installed:
+        return f"nvidia-smi answers, but its library does not load: {asked['missing']}", CONTAINER
+    files = device_files()
+    if "missing" in asked and files:
+        return (
+            f"there is a GPU ({next(iter(files))}), but the driver's library is not: {asked['missing']}",
+            f"{CONTAINER}; else install the whole driver (nvidia.com/drivers)",
+        )
+    if "missing" in asked:
+        return (
+            complaint or "not found: neither the driver's library (libcuda) nor nvidia-smi answers",
+            "only if there is an NVIDIA GPU: install its driver (nvidia.com/drivers)",
+        )
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    denied = {name: group for name, group in files.items() if group}
+    if denied:
+        group = next(iter(denied.values()))
+        return (
+            f"{', '.join(denied)} may not be opened",
+            f"join the group {group} (sudo usermod -aG {group} $USER) and log in again",
+        )
+    if shown is not None and (installed or files):
+        numbers = "0" if installed < 2 else f"numbers from 0 to {installed - 1}"
+        return f"CUDA_VISIBLE_DEVICES={shown!r} shows no GPU", f"unset it, or set it to {numbers}"
+    needed = sys.platform == "linux" and not os.path.exists("/dev/dxg")  # which WSL has instead
+    if needed and not files and ("error" not in asked or asked.get("code") == 100):  # CUDA_ERROR_NO_DEVICE
+        return (
+            f"it is installed, but there is no /dev/nvidia0 ({asked.get('error') or 'no GPU found'})",
+            f"{CONTAINER}; else load the driver's module (sudo nvidia-modprobe -u), or restart",
+        )
+    otherwise = "see whether nvidia-smi lists the GPU; after an update of the driver, restart"
+    words = f"it does not work: {asked['error']}" if "error" in asked else "it runs, but shows no GPU"
+    return words + (f" ({complaint})" if complaint else ""), CODES.get(asked.get("code", 0), otherwise)
+
+
+def device_files() -> dict[str, str]:
+    """The files by which Linux gives access to GPUs: "", or the group that may open one that we may not."""
+    found = {}
+    for name in sorted(glob.glob("/dev/nvidia[0-9]*")) + glob.glob("/dev/nvidiactl"):
+        found[name] = "" if os.access(name, os.R_OK | os.W_OK) else _group(name)
+    return found if any(name != "/dev/nvidiactl" for name in found) else {}
+
+
+def _group(name: str) -> str:
+    try:
+        import grp
+
+        return grp.getgrgid(os.stat(name).st_gid).gr_name
+    except (ImportError, KeyError, OSError):
+        return "video"
+
+
+def capabilities(driver: Driver) -> list[tuple[int, int]]:
+    """The compute capability of each GPU whose line tells it."""
+    found = [re.search(r"compute capability (\d+)\.(\d+)", gpu) for gpu in driver.gpus]
+    return [(int(match[1]), int(match[2])) for match in found if match]
 
 
 def extra_for(driver: Driver) -> str | None:
-    """The extra of xpnet that this driver can run; None where there is no driver, or one that is too old.
+    """The extra of xpnet that this driver and its GPUs can run; None where there is no driver, or one that is
+    too old.
 
     A driver runs programs of its own CUDA and of every older one.
     """
     if driver.cuda is None or driver.cuda[0] < 12:
         return None
-    return "cuda13" if driver.cuda[0] >= 13 else "cuda12"
+    old = any(capability < OLDEST_GPU[13] for capability in capabilities(driver))
+    return "cuda13" if driver.cuda[0] >= 13 and not old else "cuda12"
 
 
 def check_driver(driver: Driver) -> list[Line]:
@@ -331,15 +427,22 @@ def check_driver(driver: Driver) -> list[Line]:
         )
         if part
     )
-    fix = ""
+    fix = driver.fix
     if driver.cuda is not None and driver.cuda[0] < 12:
         fix = f"too old for CuPy's CUDA 12: install driver {OLDEST_DRIVER} or later (nvidia.com/drivers)"
-    elif driver.problem and driver.cuda is None:
-        fix = "only if there is an NVIDIA GPU: install its driver (nvidia.com/drivers)"
-    elif driver.problem and not driver.gpus:
-        fix = "see whether nvidia-smi lists the GPU; after an update of the driver, restart"
     lines = [Line("driver", text or "unknown", fix)]
-    lines += [Line(f"cuda:{index}", gpu) for index, gpu in enumerate(driver.gpus)]
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if driver.gpus and len(driver.gpus) < driver.installed and shown is not None:
+        few = f"CUDA_VISIBLE_DEVICES={shown!r} shows {len(driver.gpus)} of {driver.installed} GPUs"
+        lines.append(Line("visible", few))
+    for index, gpu in enumerate(driver.gpus):
+        (capability,) = capabilities(driver._replace(gpus=(gpu,))) or [(8, 0)]
+        fix = ""
+        if capability < OLDEST_GPU[12]:
+            gpu, fix = f"{gpu}, too old for CUDA 12", "train on the CPU, or on another GPU"
+        elif capability < (8, 0):
+            gpu += "\nfor float32 and float64; tf32 and bfloat16 begin with compute capability 8.0"
+        lines.append(Line(f"cuda:{index}", gpu, fix))
     return lines
 
 
@@ -353,41 +456,121 @@ def cupy_wheels() -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def stray_cupy() -> str:
+    """Where Python finds a `cupy` that nobody installed: the rest of an old one, or a file of that name."""
+    spec = importlib.util.find_spec("cupy")
+    return "" if spec is None else spec.origin or next(iter(spec.submodule_search_locations or ()), "unknown")
+
+
 def try_gpu() -> dict[str, Any]:
-    """What CuPy says of itself: {"version", "runtime", "works"}, or "error"; {} where it is not installed."""
+    """What CuPy says of itself, as TRY_GPU prints it; {} where it is not installed."""
     return run_python(TRY_GPU, 120) if cupy_wheels() else {}
 
 
 def check_cupy(driver: Driver, tried: dict[str, Any]) -> list[Line]:
     """CuPy's wheel, whether it suits the driver, and whether a sum on the GPU comes out right."""
+    from ..device import dotted
+
     wheels, extra = cupy_wheels(), extra_for(driver)
     right = f"pip install 'xpnet[{extra}]'" if extra else ""
     if not wheels:
+        stray = stray_cupy()
+        if stray:
+            return [Line("CuPy", f"not installed, but there is a {stray}", "rename it, or take it away")]
         if extra:
             return [Line("CuPy", "not installed: training uses the CPU", right)]
         return [Line("CuPy", "not installed; it would need an NVIDIA GPU with a working driver")]
     shown = ", ".join(f"{name} {version}" for name, version in wheels.items())
-    remove = f"pip uninstall {' '.join(wheels)}"
+    replace = f"pip uninstall {' '.join(wheels)}" + (f" && {right}" if right else "")
     if len(wheels) > 1:
-        return [Line("CuPy", f"{shown}: only one may be installed", f"{remove} && {right}".rstrip(" &"))]
+        return [Line("CuPy", f"{shown}: only one may be installed", replace)]
+    (name, version), *_ = wheels.items()
+    made_for = re.search(r"-cuda(\d+)x", name)
+    cuda = int(made_for[1]) if made_for else 0
     if tried.get("works"):
-        runtime = tried.get("runtime")
-        cuda = f", CUDA {runtime // 1000}.{runtime % 1000 // 10}" if isinstance(runtime, int) else ""
-        return [Line("CuPy", f"{shown}{cuda}, works")]
-    problem = tried.get("error") or "a sum on the GPU came out wrong"
-    wheel = re.search(r"-cuda(\d+)x", next(iter(wheels)))
-    fix = ""
-    if wheel and driver.cuda is not None and int(wheel[1]) > driver.cuda[0]:
-        problem = (
-            f"made for CUDA {wheel[1]}, the driver runs {driver.cuda[0]}.{driver.cuda[1]} at most ({problem})"
-        )
-        fix = f"{remove} && {right}" if right else ""
-    elif wheel and extra and int(wheel[1]) >= 12:
-        # the wheel suits the driver: what is missing then is a part of the CUDA toolkit, which [ctk] brings
-        fix = f"pip install --upgrade 'xpnet[cuda{wheel[1]}]'"
-    elif right:
-        fix = f"{remove} && {right}"
+        runtime, memory = tried.get("runtime"), tried.get("memory")
+        text = f"{shown}, CUDA {dotted(runtime)}" if isinstance(runtime, int) else shown
+        text += ", works"
+        if memory:
+            text += f", {memory[0] / 2**30:.3g} of {memory[1] / 2**30:.3g} GiB free"
+        return [Line("CuPy", text)]
+    problem, fix = diagnose_cupy(driver, tried, name, version, cuda, replace)
     return [Line("CuPy", f"{shown}, does not work: {problem}", fix)]
+
+
+def diagnose_cupy(
+    driver: Driver, tried: dict[str, Any], name: str, version: str, cuda: int, replace: str
+) -> tuple[str, str]:
+    """(what is wrong with CuPy, what to do).
+
+    name, version, cuda: of its wheel.  replace: the line that takes another wheel instead.
+    """
+    from ..device import explain
+
+    said = tried.get("error") or ""
+    words = f" ({said})" if said else ""
+    major = re.match(r"\d+", version)
+    if major and int(major[0]) < OLDEST_CUPY:
+        return f"xpnet needs CuPy {OLDEST_CUPY} or later{words}", replace
+    if 0 < cuda < 12:
+        return f"made for CUDA {cuda}, xpnet needs 12 or 13{words}", replace
+    if driver.cuda is not None and cuda > driver.cuda[0]:
+        newest = f"{driver.cuda[0]}.{driver.cuda[1]}"
+        return f"made for CUDA {cuda}, the driver runs {newest} at most{words}", replace
+    if cuda in OLDEST_GPU and any(gpu < OLDEST_GPU[cuda] for gpu in capabilities(driver)):
+        return f"made for CUDA {cuda}, which does not know so old a GPU{words}", replace
+    if unsuited := unsuited_numpy(name):
+        return f"{unsuited}{words}", f"pip install --upgrade {name} numpy"
+    reason = explain(said, tried.get("runtime") or 0, tried.get("driver") or 0)
+    problem = reason.text if said else "a sum on the GPU came out wrong"
+    fix = mend(reason.kind, name, driver, replace)
+    if tried.get("missing"):
+        parts = f"of the CUDA toolkit is missing: {', '.join(tried['missing'])}"
+        toolkit = mend("toolkit", name, driver, replace)
+        if not said or reason.kind == "toolkit":
+            return parts, toolkit
+        return f"{problem}\n{parts}", f"{fix}; then {toolkit}"
+    return problem, fix
+
+
+def mend(kind: str, name: str, driver: Driver, replace: str) -> str:
+    """What to do about a failure of CuPy of this kind (of device.CAUSES)."""
+    elsewhere = "(nvidia-smi lists them), or take another GPU, device='cuda:1'"
+    if kind in ("driver", "hidden", "permission", "not ready", "restart"):
+        return (
+            "first the driver, above" if driver.fix else "restart, and see whether nvidia-smi lists the GPU"
+        )
+    return {
+        "busy": f"end the program that holds it {elsewhere}",
+        "memory": f"end other programs on the GPU {elsewhere}",
+        "limit": "unset CUPY_GPU_MEMORY_LIMIT, or raise it",
+        "old GPU": f"pip install --upgrade '{name}[ctk]'",
+        "toolkit": f"pip install --upgrade '{name}[ctk]'",
+        "NumPy": f"pip install --upgrade {name} numpy",
+    }.get(kind, replace)
+
+
+def unsuited_numpy(name: str) -> str:
+    """What the distribution asks of NumPy's version, where the one installed does not fulfil it; else ""."""
+    version = version_of("numpy") or ""
+    try:
+        asked = importlib.metadata.requires(name) or []
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+    for line in asked:
+        bounds = re.fullmatch(r"numpy\b([^;]*)", line)
+        for sign, bound in re.findall(r"(<=?|>=?)\s*([\d.]+)", bounds[1] if bounds else ""):
+            if not COMPARE[sign](_numbers(version), _numbers(bound)):
+                return f"it needs numpy{sign}{bound}, and numpy {version} is installed"
+    return ""
+
+
+COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+
+
+def _numbers(version: str) -> list[int]:
+    """[2, 6, 0] of "2.6", "2.6.0" and "2.6.0rc1"."""
+    return ([int(n) for n in re.findall(r"\d+", version)] + [0, 0, 0])[:3]
 
 
 # -- data sets -----------------------------------------------------------------------------------------------
@@ -439,6 +622,6 @@ def judge(gpu: dict[str, Any]) -> tuple[bool, str]:
     device = str(tried.get("device"))
     if device == "cpu":
         return True, "xpnet works: it trains on the CPU" + (
-            "" if not gpu.get("works") else f", although CuPy works ({tried.get('why')})"
+            f", although CuPy works ({tried.get('why')})" if gpu.get("works") else ""
         )
     return True, f"xpnet works: it trains on {device}"

@@ -75,7 +75,12 @@ def as_array(a, what: str, ops=None):
     if hasattr(a, "detach"):  # a PyTorch tensor that requires a gradient does not convert by itself
         a = a.detach()
     if hasattr(a, "__dlpack__") and hasattr(a, "__dlpack_device__"):
-        if int(a.__dlpack_device__()[0]) == 1:  # kDLCPU
+        kind = int(a.__dlpack_device__()[0])
+        if kind == 2 and ops is not None and not ops.in_host_memory:  # kDLCUDA
+            return ops.xp.from_dlpack(a)
+        if kind == 2 and hasattr(a, "cpu"):
+            a = a.cpu()
+        if kind == 1:  # kDLCPU
             try:
                 return np.from_dlpack(a)
             except (BufferError, RuntimeError):  # a type that NumPy lacks, as bfloat16; asarray says so

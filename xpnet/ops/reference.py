@@ -21,7 +21,7 @@ class Ops:
     """All operations over the array module xp.  Stateless: safe to share between layers and threads."""
 
     name = "reference"
-    precisions = ("float32", "float64")
+    precisions: tuple[str, ...] = ("float32", "float64")
     in_host_memory = False  # True where arrays are NumPy's and reading one costs nothing
 
     def __init__(self, xp: Any = np, device: str = "cpu"):
@@ -375,8 +375,10 @@ class Ops:
         """
         xp, squared = self.xp, 0.0
         for start, stop in ranges:
-            g = grads[start:stop].astype(np.float64)  # whose square does not overflow
-            g = g if clipvalue is None else xp.clip(g, -clipvalue, clipvalue)
+            g = grads[start:stop]
+            if clipvalue is not None:
+                xp.clip(g, -clipvalue, clipvalue, out=g)
+            g = g.astype(np.float64)  # whose square does not overflow
             squared = squared + xp.dot(g, g)
         ok = xp.isfinite(loss) & xp.isfinite(squared) if ranges else xp.isfinite(loss)
         control.ok = control.good = ok if control.good is None else ok & control.good
@@ -484,8 +486,12 @@ class Control:
         self.step = self.iterations = self.cursor = 0
         self.rate: float = 0.0
         self.norm: Any = 0.0
-        self.x = self.y = self.w = self.order = None
-        self.ok = self.good = None
+        self.x: Any = None
+        self.y: Any = None
+        self.w: Any = None
+        self.order: Any = None
+        self.ok: Any = None
+        self.good: Any = None
         self.skipped: Any = 0
 
     def set(self, **fields) -> None:

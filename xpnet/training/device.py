@@ -9,6 +9,7 @@ any after it.
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 import numpy as np
@@ -109,8 +110,8 @@ class DeviceStep(Step):
 
     def explain_memory(self, error: BaseException, data, index) -> DeviceMemoryError:
         """What was asked for and by which layer, and a batch that would fit."""
+        traceback.clear_frames(error.__traceback__)  # which hold the arrays of the step that failed
         self._recorded.clear()
-        self.recorder.release()
         where, fits = self._where_memory_ends(data, index), 0
         n = len(index) // 2
         while n and not fits:
@@ -130,6 +131,7 @@ class DeviceStep(Step):
     def _where_memory_ends(self, data, index) -> str | None:
         """The layer at which a step on the samples at index finds no memory."""
         where = None
+        self.recorder.release()
         try:
             for layer, _ in self.walk(data, index):
                 where = layer.where if layer is not None else "the loss"
@@ -172,10 +174,16 @@ class DeviceEpoch:
             start += size
         return figures(step.model, sums[0][0], self.weight, sums[1:], prefix)
 
+    def abandon(self) -> None:
+        """Wait for the device, so that the memory of what is under way can go."""
+        self._step.ops.synchronize()
+        self.feed.abandon()
+
     def finish(self) -> None:
         """Wait for the device; NonFiniteError where a step was not made."""
         step = self._step
         skipped = step.control.read()
+        step.control.set(x=None, y=None, w=None, order=None)  # let go of the samples
         if skipped:
             step.optimizer.iterations -= skipped
             step.params.step -= skipped
@@ -203,6 +211,9 @@ class Resident:
 
     behind = before
 
+    def abandon(self) -> None:
+        pass
+
 
 class Pieces:
     """Two pieces of the epoch on the device: while one is trained on, the next is gathered and copied."""
@@ -223,7 +234,7 @@ class Pieces:
 
         self.staged, self.pieces = both(ops.staging), both(ops.empty)
         self.copied: list[Any] = [None, None]  # events: the copy to this side has ended
-        self.used: list[Any] = [None, None]  # events: the steps that read this side have ended
+        self.used: list[Any] = [ops.mark()] * 2  # events: the steps that read this side have ended
         self.straight = ops.asarray(np.arange(self.size))
         self.kind = kind_of(Arrays(*self.pieces[0]))
         self._send(0)
@@ -254,6 +265,10 @@ class Pieces:
         if within == self.batches - 1:  # the device is busy with this piece: time for the next
             self.used[piece % 2] = self.ops.mark()
             self._send(piece + 1)
+
+    def abandon(self) -> None:
+        for event in self.copied:
+            self.ops.wait(event)
 
 
 def kind_of(data: Arrays) -> tuple:

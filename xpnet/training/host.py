@@ -110,3 +110,6 @@ class HostEpoch(Totals):
 
     def finish(self) -> None:
         """Every step has been checked already."""
+
+    def abandon(self) -> None:
+        """Nothing is under way."""

@@ -66,16 +66,20 @@ def fit(
 def _run_epoch(model, step: Step, data, batch_size, number, shuffle, before, after):
     order = model.shuffled(len(data)) if shuffle else np.arange(len(data))
     epoch = step.epoch(data, order, batch_size, number)
-    for batch in range(math.ceil(len(data) / batch_size)):
-        for hook in before:
-            hook(batch, {})
-        epoch.step(batch)
-        if after:
-            logs = LazyLogs(epoch.logs)
-            for hook in after:
-                hook(batch, logs)
-        if model.stop_training:
-            break
+    try:
+        for batch in range(math.ceil(len(data) / batch_size)):
+            for hook in before:
+                hook(batch, {})
+            epoch.step(batch)
+            if after:
+                logs = LazyLogs(epoch.logs)
+                for hook in after:
+                    hook(batch, logs)
+            if model.stop_training:
+                break
+    except BaseException:
+        epoch.abandon()
+        raise
     epoch.finish()
     return epoch
 

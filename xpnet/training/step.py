@@ -212,7 +212,9 @@ class Step:
             if where is not None and value is not None:
                 break
         assert value is not None
-        place = f"epoch {epoch + 1}, batch {batch + 1}: " if epoch is not None else ""
+        place = ""
+        if epoch is not None and batch is not None:
+            place = f"epoch {epoch + 1}, batch {batch + 1}: "
         what = f"the loss is {value}" if not math.isfinite(value) else "the gradient is not finite"
         first = f"; the first layer whose output or gradient is not finite is {where}" if where else ""
         raise NonFiniteError(

@@ -49,15 +49,9 @@ class Kernels:
 
     def __init__(self, cupy: Any):
         self.cupy = cupy
+        self.counters = cupy.zeros(8192, np.int32)
+        """By which blocks find out which of them is last; every kernel leaves zeros."""
         self._functions: dict[tuple, Any] = {}
-        self._counters: Any = None
-
-    @property
-    def counters(self):
-        """8192 zeros (int32) on the device, by which blocks find out which is last; they are left zero."""
-        if self._counters is None:
-            self._counters = self.cupy.zeros(8192, np.int32)
-        return self._counters
 
     def empty(self, shape, dtype):
         """Uninitialised memory for a temporary."""

@@ -1,0 +1,347 @@
+"""The engine of device="cuda": recorded steps, data on the device and in pieces, memory, precision.
+
+Every test runs the code of `CupyOps` itself: on a GPU where there is one, and everywhere on a fake CuPy that
+runs the kernels as host C++, records graphs and refuses what a GPU would refuse.
+"""
+
+import copy
+import logging
+
+import numpy as np
+import pytest
+import strict_xp
+from conftest import cuda_ops
+
+import xpnet
+from xpnet import layers as L
+from xpnet.errors import DeviceMemoryError, NonFiniteError
+from xpnet.training import device as device_training
+
+N, BATCH = 40, 16  # two batches and a ragged one
+
+
+@pytest.fixture(params=["host", pytest.param("gpu", marks=pytest.mark.gpu)])
+def make_ops(request):
+    """A function that makes operations on CUDA: on the fake, or on the first GPU."""
+    return lambda precision="float32": cuda_ops(request.param, precision)
+
+
+def small_cnn():
+    return [
+        L.Conv2D(6, 3, padding="same", activation="relu"),
+        L.BatchNormalization(),
+        L.MaxPooling2D(2),
+        L.Flatten(),
+        L.Dense(16, activation="tanh"),
+        L.Dropout(0.5),
+        L.Dense(3),
+    ]
+
+
+def compiled(device, layers=None, optimizer=None, metrics=("accuracy",), precision="auto", shape=(1, 6, 6)):
+    model = xpnet.Sequential(
+        layers or small_cnn(), input_shape=shape, device=device, precision=precision, seed=5
+    )
+    model.compile(optimizer or xpnet.optimizers.Adam(0.01), "sparse_categorical_crossentropy", list(metrics))
+    return model
+
+
+def images(n=N, shape=(1, 6, 6), seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.random((n, *shape), dtype=np.float32), rng.integers(0, 3, n)
+
+
+def weights(model):
+    return {name: value.tobytes() for name, value in model.state_dict().items()}
+
+
+def recordings(model):
+    return [one for one in model.train_step()._recorded.values() if one is not None]
+
+
+def never_record(monkeypatch):
+    from xpnet.ops.cupy_ops import CupyRecorder
+
+    monkeypatch.setattr(CupyRecorder, "record", lambda self, work: None)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw"])
+def test_replayed_steps_equal_eager_ones_to_the_bit(make_ops, optimizer, monkeypatch):
+    x, y = images()
+    replayed = compiled(make_ops(), optimizer=optimizer)
+    first = replayed.fit(x, y, batch_size=BATCH, epochs=4, verbose=0)
+    assert len(recordings(replayed)) == 2, "one for whole batches, one for the last"
+    never_record(monkeypatch)
+    eager = compiled(make_ops(), optimizer=optimizer)
+    second = eager.fit(x, y, batch_size=BATCH, epochs=4, verbose=0)
+    assert not recordings(eager)
+    assert weights(replayed) == weights(eager)
+    assert first.history == second.history
+    assert replayed.optimizer.iterations == replayed.params.step == 12
+
+
+def test_training_follows_the_cpu_s(make_ops):
+    x, y = images()
+    models = [compiled(device, precision="float64") for device in ("cpu", make_ops("float64"))]
+    logs = [model.fit(x, y, batch_size=BATCH, epochs=4, verbose=0).history for model in models]
+    np.testing.assert_allclose(logs[1]["loss"], logs[0]["loss"], rtol=1e-9)
+    assert logs[0]["accuracy"] == logs[1]["accuracy"]
+    for name, value in models[0].state_dict().items():
+        np.testing.assert_allclose(models[1].state_dict()[name], value, rtol=1e-6, atol=1e-9, err_msg=name)
+
+
+def test_replays_draw_fresh_dropout_masks(make_ops):
+    """Without learning, only the masks can make the loss of one batch vary from replay to replay."""
+    model = compiled(make_ops(), [L.Flatten(), L.Dropout(0.5), L.Dense(3)], xpnet.optimizers.SGD(0.0))
+    x, y = images(BATCH)
+    losses = [model.train_on_batch(x, y)[0] for _ in range(6)]
+    assert len(recordings(model)) == 1
+    assert len(set(losses)) == 6
+    cpu = compiled("cpu", [L.Flatten(), L.Dropout(0.5), L.Dense(3)], xpnet.optimizers.SGD(0.0))
+    np.testing.assert_allclose(losses, [cpu.train_on_batch(x, y)[0] for _ in range(6)], rtol=1e-5)
+
+
+def test_a_schedule_s_rate_reaches_replayed_steps(make_ops):
+    x, y = images()
+    models = []
+    for device in ("cpu", make_ops("float64")):
+        optimizer = xpnet.optimizers.SGD(xpnet.schedules.ExponentialDecay(0.5, 1, 0.5))
+        models.append(compiled(device, optimizer=optimizer, precision="float64"))
+        models[-1].fit(x, y, batch_size=BATCH, epochs=3, verbose=0)
+    for name, value in models[0].state_dict().items():
+        np.testing.assert_allclose(models[1].state_dict()[name], value, rtol=1e-7, atol=1e-10, err_msg=name)
+
+
+def test_a_step_asks_for_nothing_from_the_host(make_ops):
+    model = compiled(make_ops())
+    if isinstance(model.ops.xp, type(np)) and model.ops.xp.__name__ == "cupy":
+        pytest.skip("only the fake can count")
+    x, y = images(2 * BATCH)
+    data = model._data(x, y, np.ones(len(x)))
+    with model.ops.running():
+        epoch = model.train_step().epoch(data, np.arange(len(x)).repeat(3), BATCH)
+        epoch.step(0)
+        with strict_xp.no_syncs():
+            for batch in range(1, 6):
+                epoch.step(batch)
+        epoch.finish()
+    assert epoch.logs()["loss"] > 0
+
+
+def test_interrupted_and_resumed_training_is_the_same_training(make_ops, tmp_path):
+    x, y = images()
+    whole = compiled(make_ops())
+    whole.fit(x, y, batch_size=BATCH, epochs=4, verbose=0)
+    part = compiled(make_ops())
+    part.fit(x, y, batch_size=BATCH, epochs=2, verbose=0)
+    part.save(tmp_path / "part.safetensors", training=True)
+    resumed = xpnet.load_model(tmp_path / "part.safetensors", device=make_ops())
+    resumed.fit(x, y, batch_size=BATCH, epochs=4, initial_epoch=2, verbose=0)
+    assert weights(resumed) == weights(whole)
+
+
+def test_a_model_moves_there_and_back_in_mid_training(make_ops):
+    x, y = images()
+    still = compiled("cpu", precision="float64")
+    moving = compiled("cpu", precision="float64")
+    for device in (make_ops("float64"), "cpu", make_ops("float64")):
+        still.fit(x, y, batch_size=BATCH, epochs=1, verbose=0)
+        moving.fit(x, y, batch_size=BATCH, epochs=1, verbose=0)
+        moving.to(device)
+    still.fit(x, y, batch_size=BATCH, epochs=3, verbose=0)
+    moving.fit(x, y, batch_size=BATCH, epochs=3, verbose=0)
+    assert moving.device.startswith("cuda")
+    for name, value in still.state_dict().items():
+        np.testing.assert_allclose(moving.state_dict()[name], value, rtol=1e-6, atol=1e-9, err_msg=name)
+    assert moving.optimizer.iterations == still.optimizer.iterations
+
+
+def test_copies_train_on_their_own(make_ops):
+    x, y = images()
+    model = compiled(make_ops())
+    model.fit(x, y, batch_size=BATCH, epochs=2, verbose=0)
+    before = weights(model)
+    if model.device_reason == "as given":
+        pytest.skip("a model that was given an Ops object is not copied")
+    twin = copy.deepcopy(model)
+    twin.fit(x, y, batch_size=BATCH, epochs=2, verbose=0)
+    assert weights(model) == before != weights(twin)
+
+
+# -- data ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["images", "uint8", "channels_last", "vectors", "weights", "float16"])
+def test_data_too_large_for_the_device_come_in_pieces(make_ops, kind, monkeypatch):
+    """The same bits as with all samples on the device, whatever their type and order."""
+    shape, x, y = (1, 6, 6), *images()
+    layers, more, given = small_cnn, {}, {}
+    if kind == "uint8":
+        x = (x * 255).astype(np.uint8)
+    elif kind == "float16":
+        x = x.astype(np.float16)
+    elif kind == "channels_last":
+        x, shape, more = x.transpose(0, 2, 3, 1), (6, 6, 1), {"data_format": "channels_last"}
+    elif kind == "vectors":
+        x, shape = x.reshape(N, -1), (36,)
+        layers = lambda: [L.Dense(8, activation="relu"), L.Dropout(0.2), L.Dense(3)]  # noqa: E731
+    elif kind == "weights":
+        given = {"sample_weight": np.linspace(0, 2, N)}
+    results = []
+    for resident in (1.0, 0.0):
+        monkeypatch.setattr(device_training, "RESIDENT", resident)
+        monkeypatch.setattr(device_training, "PIECE", 2 * BATCH * x[:1].nbytes + 600)
+        model = xpnet.Sequential(layers(), input_shape=shape, device=make_ops(), seed=5, **more)
+        model.compile("adam", "sparse_categorical_crossentropy", ["accuracy"])
+        history = model.fit(x, y, batch_size=BATCH // 2, epochs=3, verbose=0, **given).history
+        results.append((weights(model), history))
+    assert results[0] == results[1]
+
+
+def test_arrays_of_the_device_are_taken_and_given(make_ops):
+    ops = make_ops()
+    model = compiled(ops)
+    x, y = images()
+    there = ops.asarray(x)
+    p = model.predict(there)
+    assert ops.owns(p)
+    np.testing.assert_array_equal(ops.to_host(p), model.predict(x))
+    model.fit(there, y, batch_size=BATCH, epochs=1, verbose=0)
+    fresh = compiled(make_ops())
+    fresh.fit(x, y, batch_size=BATCH, epochs=1, verbose=0)
+    assert weights(model) == weights(fresh)
+
+
+def test_samples_do_not_stay_on_the_device_after_training(make_ops):
+    model = compiled(make_ops())
+    model.fit(*images(), batch_size=BATCH, verbose=0)
+    control = model.params.control
+    assert control.x is control.y is control.order is None
+
+
+# -- what goes wrong -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_a_step_that_is_not_finite_is_skipped_and_named(make_ops, epochs):
+    """At first call by call, after two epochs replayed; the weights stay those of the step before."""
+
+    def model():
+        made = compiled(make_ops(), [L.Flatten(), L.Dense(8), L.Dense(3)], metrics=())
+        made.fit(x, y, batch_size=BATCH, epochs=epochs, verbose=0)
+        return made
+
+    x, y = images()
+    poisoned, healthy = model(), model()
+    order = healthy.shuffled(N)
+    bad = x.copy()
+    bad[order[BATCH + 3]] = 3e38  # finite, but products with it are not
+    healthy.train_on_batch(x[order[:BATCH]], y[order[:BATCH]])
+    with pytest.raises(NonFiniteError, match=f"epoch {epochs + 1}, batch 2: .*layer 1 'dense'"):
+        poisoned.fit(bad, y, batch_size=BATCH, initial_epoch=epochs, epochs=epochs + 1, verbose=0)
+    assert epochs == 0 or recordings(poisoned)
+    assert weights(poisoned) == weights(healthy)
+    assert poisoned.optimizer.iterations == poisoned.params.step == healthy.params.step
+    assert poisoned.fit(x, y, verbose=0).history["loss"][0] > 0, "training goes on"
+
+
+class HostMinded(L.Layer):
+    """A layer that looks at its input on the host, which no graph can record."""
+
+    def forward(self, x, *, train):
+        assert float(x.sum()) == float(x.sum())
+        return x, None
+
+    def backward(self, dy, cache):
+        return dy
+
+
+def test_what_cannot_be_recorded_runs_call_by_call_and_says_so_once(make_ops, caplog):
+    x, y = images()
+    model = compiled(make_ops(), [L.Flatten(), HostMinded(), L.Dense(3)])
+    with caplog.at_level(logging.WARNING, "xpnet"):
+        model.fit(x, y, batch_size=BATCH, epochs=4, verbose=0)
+    assert len(caplog.records) == 1
+    assert "cannot be recorded and runs call by call" in caplog.text
+    assert not recordings(model)
+    plain = compiled(make_ops(), [L.Flatten(), L.Dense(3)])
+    plain.fit(x, y, batch_size=BATCH, epochs=4, verbose=0)
+    assert list(weights(plain).values()) == list(weights(model).values())
+
+
+class Sorted(xpnet.optimizers.Optimizer):
+    """An update that is not element-wise."""
+
+    def update(self, xp, p, g, state, lr, t):
+        p -= lr * g * (1 + 0 * xp.sort(g))
+
+
+def test_an_optimizer_that_cannot_be_traced_still_trains(make_ops, caplog):
+    x, y = images()
+    model = compiled(make_ops("float64"), optimizer=Sorted(0.1), precision="float64")
+    with caplog.at_level(logging.WARNING, "xpnet"):
+        model.fit(x, y, batch_size=BATCH, epochs=3, verbose=0)
+    assert "Sorted.update" in caplog.text
+    cpu = compiled("cpu", optimizer=xpnet.optimizers.SGD(0.1), precision="float64")
+    cpu.fit(x, y, batch_size=BATCH, epochs=3, verbose=0)
+    for name, value in cpu.state_dict().items():
+        np.testing.assert_allclose(model.state_dict()[name], value, rtol=1e-7, atol=1e-10, err_msg=name)
+
+
+def test_out_of_memory_names_the_layer_and_a_batch_that_fits(make_ops):
+    ops = make_ops()
+    pool = ops.xp.get_default_memory_pool()
+    model = compiled(
+        ops, [L.Conv2D(8, 3, padding="same", name="wide"), L.Flatten(), L.Dense(3)], shape=(1, 32, 32)
+    )
+    x, y = images(256, (1, 32, 32))
+    before = weights(model)
+    pool.free_all_blocks()
+    pool.set_limit(size=pool.used_bytes() + (4 << 20))
+    try:
+        with pytest.raises(DeviceMemoryError, match=r"layer 0 'wide'.*batch of 256.*asked for .*iB") as error:
+            model.fit(x, y, batch_size=256, epochs=1, verbose=0)
+        fits = int(str(error.value).split("batch_size of ")[1].split()[0])
+        assert 1 <= fits <= 128
+        assert weights(model) == before
+        model.fit(x[:64], y[:64], batch_size=fits, epochs=1, verbose=0)
+    finally:
+        pool.set_limit(size=0)
+
+
+# -- precision -----------------------------------------------------------------------------------------------
+
+
+def test_precision_is_said_as_what_it_means(make_ops):
+    said = {
+        name: compiled(make_ops(name), precision=name).precision_meaning
+        for name in ("auto", "float32", "tf32", "bfloat16", "float64")
+    }
+    assert said == {
+        "auto": "convolutions tf32, dense float32",
+        "float32": "float32",
+        "tf32": "tf32 products, float32 sums",
+        "bfloat16": "bfloat16 products, float32 sums",
+        "float64": "float64",
+    }
+
+
+@pytest.mark.parametrize("precision, most", [("float32", 2e-5), ("tf32", 5e-3), ("bfloat16", 5e-2)])
+def test_gradients_are_as_exact_as_the_precision(make_ops, precision, most):
+    """Aligned sizes, so that convolutions take the route of matrix products."""
+
+    def layers():
+        return [
+            L.Conv2D(16, 3, padding="same", activation="tanh"),  # a relu would turn rounding into jumps
+            L.Conv2D(16, 3, activation="tanh"),
+            L.Flatten(),
+            L.Dense(3),
+        ]
+
+    x, y = images(16, (8, 6, 6))
+    exact = compiled("cpu", layers(), precision="float64", shape=(8, 6, 6)).gradients(x, y)
+    ours = compiled(make_ops(precision), layers(), precision=precision, shape=(8, 6, 6)).gradients(x, y)
+    for name, want in exact.items():
+        error = np.abs(ours[name] - want).max() / np.abs(want).max()
+        assert error < most, name
+        assert ours[name].dtype == np.float32
