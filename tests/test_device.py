@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 import pytest
 
-from xpnet import DeviceFallbackWarning, Sequential, load_model
+from xpnet import DeviceFallbackWarning, Sequential, load_model, set_memory_limit
 from xpnet import device as devices
 from xpnet.layers import Dense
 from xpnet.ops.numpy_ops import NumpyOps
@@ -307,3 +307,30 @@ def test_a_gpu_gives_the_predictions_of_the_cpu():
     assert np.allclose(model.predict(x), model_on("cpu").predict(x), atol=1e-4)
     assert type(model.predict(x)) is np.ndarray
     assert model.to("cpu").device == "cpu"
+
+
+@pytest.mark.parametrize(
+    "limit, size", [("4GB", 4 * 10**9), ("512MiB", 512 << 20), ("1.5 GiB", 3 << 29), (1000, 1000), (None, 0)]
+)
+def test_a_memory_limit_is_read_as_people_write_it(limit, size, monkeypatch):
+    seen = {}
+
+    class Card:
+        def limit_memory(self, size):
+            seen["size"] = size
+
+    monkeypatch.setattr(devices, "_cuda", lambda index: seen.update(index=index) or Card())
+    set_memory_limit(limit, "cuda:1")
+    assert seen == {"index": 1, "size": size}
+
+
+@pytest.mark.parametrize("limit", ["", "much", "4 parsecs", -1, 0, True, "0GB"])
+def test_a_memory_limit_that_is_none_is_refused(limit):
+    with pytest.raises(ValueError, match=r"limit must be a number of bytes.*Received: "):
+        set_memory_limit(limit)
+
+
+def test_a_memory_limit_without_a_gpu_says_why(monkeypatch):
+    monkeypatch.setattr(devices, "_cuda", lambda index: (_ for _ in ()).throw(devices.NoDevice("no driver")))
+    with pytest.raises(RuntimeError, match="no memory limit can be set: no driver"):
+        set_memory_limit("1GB")

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
         utils,
         viz,
     )
+    from .device import set_memory_limit
     from .errors import (
         DeviceFallbackWarning,
+        DeviceMemoryError,
         GradientError,
         ModelFileError,
         NonFiniteError,
@@ -44,6 +46,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "DeviceFallbackWarning": "errors",
+    "DeviceMemoryError": "errors",
     "GradientError": "errors",
     "ModelFileError": "errors",
     "NonFiniteError": "errors",
@@ -52,6 +55,7 @@ _HOME = {
     "ShapeError": "errors",
     "Sequential": "model",
     "load_model": "model",
+    "set_memory_limit": "device",
     "set_num_threads": "ops.threads",
     "check_gradients": "testing",
     "numerical_gradient": "testing",
@@ -78,6 +82,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "DeviceFallbackWarning",
+    "DeviceMemoryError",
     "GradientError",
     "ModelFileError",
     "NonFiniteError",
@@ -99,6 +104,7 @@ __all__ = [
     "numerical_gradient",
     "optimizers",
     "schedules",
+    "set_memory_limit",
     "set_num_threads",
     "utils",
     "viz",

@@ -159,3 +159,40 @@ def explain(error: Exception | str, runtime: int = 0, driver: int = 0) -> Reason
 def dotted(version: int) -> str:
     """12090 -> "12.9" """
     return f"{version // 1000}.{version % 1000 // 10}"
+
+
+UNITS = {"": 1, "B": 1} | {
+    prefix + unit: base**power
+    for power, prefix in enumerate("KMGT", 1)
+    for unit, base in (("B", 1000), ("iB", 1024))
+}
+
+
+def set_memory_limit(limit: int | str | None, device: str = "cuda") -> None:
+    """Let xpnet take at most so much of a GPU's memory, for the models made from now on.
+
+    limit: bytes, "4GB", "512MiB", or None for no limit.  device: "cuda" (the first GPU) or "cuda:1".  It is
+    the limit of CuPy's memory pool, which other users of CuPy in this process share; the environment variable
+    CUPY_GPU_MEMORY_LIMIT sets it too.  Raises RuntimeError where there is no such GPU.
+    """
+    size = _bytes(limit)
+    try:
+        ops = _cuda(int(str(device)[5:] or 0))
+    except NoDevice as reason:
+        raise RuntimeError(f"no memory limit can be set: {reason}") from None
+    ops.limit_memory(size)
+
+
+def _bytes(limit) -> int:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]?i?B?)", str(limit).strip(), re.IGNORECASE)
+    unit = None
+    if match:
+        unit = next((size for name, size in UNITS.items() if name.lower() == match[2].lower()), None)
+    if limit is None:
+        return 0
+    if isinstance(limit, bool) or not match or unit is None or not float(match[1]) * unit >= 1:
+        raise ValueError(
+            "limit must be a number of bytes, or None for no limit. Received: "
+            f"{limit!r}. Expected: 4_000_000_000, '4GB' or '512MiB'"
+        )
+    return int(float(match[1]) * unit)

@@ -55,7 +55,7 @@ class CupyOps(Ops):
             self.precision = precision
             self.conv_math, self.dense_math = MATH[precision]
             self.gpu = Kernels(cupy)
-            self._tables: dict[tuple, Any] = {}  # where slots begin, on the device
+            self._tables: dict[tuple, Any] = {}  # small arrays that are kept
             self.stream = cupy.cuda.Stream(non_blocking=True)
             self._copying: Any = None  # a stream for copies that run beside the work
             if blas is None:
@@ -127,6 +127,15 @@ class CupyOps(Ops):
         layout.pad(self.gpu, self._whole(x), out, padding, value)
         return out
 
+    def ones(self, n, dtype):
+        key = "ones", n, np.dtype(dtype)
+        if key not in self._tables:
+            if len(self._tables) > 64:
+                return super().ones(n, dtype)
+            with self._lasting():
+                self._tables[key] = super().ones(n, dtype)
+        return self._tables[key]
+
     def _whole(self, a):
         """a, C-contiguous, as kernels want it."""
         return a if a.flags.c_contiguous else self.xp.ascontiguousarray(a)
@@ -162,9 +171,13 @@ class CupyOps(Ops):
         code = "" if function is None else _activate(function)
         math = self._math(self.conv_math, x.dtype)
         if zero_copy.covers(window, groups, C, F, x.shape[3], math):
-            zero_copy.forward(self.blas, math, self._operand(x, math), self._operand(w, math), y, window)
-            if bias is not None or code:
-                sums.finish(self.gpu, y, bias, code or "")
+            x, w = self._operand(x, math), self._operand(w, math)
+
+            def finish(rows):
+                if bias is not None or code:
+                    sums.finish(self.gpu, rows, bias, code or "")
+
+            zero_copy.forward(self.blas, math, x, w, y, window, finish=finish)
         else:
             conv.forward(self.gpu, x, w, bias, y, window, groups, code or "")
         if code is None:
@@ -354,6 +367,11 @@ class CupyOps(Ops):
         return CupyRecorder(self)
 
     # -- memory ----------------------------------------------------------------------------------------------
+
+    def limit_memory(self, size: int) -> None:
+        """Bytes that CuPy's pool may take of this GPU; 0 for all."""
+        with self.xp.cuda.Device(self.index):
+            self.xp.get_default_memory_pool().set_limit(size=size)
 
     def free_memory(self):
         with self.xp.cuda.Device(self.index) as device:

@@ -60,6 +60,10 @@ class Ops:
         """Uninitialised memory of a's shape, type and axis order."""
         return self.xp.empty_like(a)
 
+    def ones(self, n: int, dtype):
+        """n ones, which nobody writes."""
+        return self.xp.ones(n, dtype)
+
     def flat(self, count: int, dtype):
         """A flat buffer of zeros for parameters, gradients or optimizer state, aligned to 64 bytes."""
         return self.xp.zeros(count, dtype)
@@ -418,6 +422,10 @@ class Ops:
     # -- memory ----------------------------------------------------------------------------------------------
 
     out_of_memory: tuple[type[BaseException], ...] = ()  # what the device raises
+
+    def limit_memory(self, size: int) -> None:
+        """Take at most so many bytes; 0 for no limit."""
+        raise NotImplementedError(f"{self.device} has no memory limit")
 
     def free_memory(self) -> float:
         """Bytes that may still be allocated."""

@@ -28,7 +28,7 @@ PARTS = 64 << 20  # bytes of partial weight gradients at most
 TILE = 128  # rows and columns of the result that a thread block of a large product computes
 TILES = 528  # that keep a large card busy: four for each of an H200's 132 multiprocessors
 LONG = 2048  # positions that a stripe sums at least
-LEAST = 16  # products with fewer rows or columns leave most of a tile empty
+LEAST = 32  # products with fewer rows or columns leave most of a tile empty
 ALIGNED = {"float32": 4, "tf32": 4, "bfloat16": 8, "float64": 2}  # elements in 16 bytes
 
 
@@ -56,10 +56,11 @@ def covers_input_grad(window: Window, groups: int, C: int, F: int, N: int, math:
     )
 
 
-def forward(blas, math: str, x, w, y, window: Window, rows: int | None = None) -> None:
+def forward(blas, math: str, x, w, y, window: Window, rows: int | None = None, finish=None) -> None:
     """Cross-correlation of x (H, C, W, N), padded, with w (KW, F, KH, C) into y (OH, F, OW, N).
 
-    rows: output rows to a block.
+    rows: output rows to a block.  finish(block), if given, is called for each finished block, a view (rows,
+    F, OW, N) of y, while it lies in the L2.
     """
     _, C, W, N = x.shape
     KW, F, KH, _ = w.shape
@@ -79,6 +80,8 @@ def forward(blas, math: str, x, w, y, window: Window, rows: int | None = None) -
                 _at(w, (j * F * KH + i) * C), KH * C, 0,
                 int(count > 0), _at(y, r * out), m, out, batch,
             )  # fmt: skip
+        if finish is not None:
+            finish(y[r : r + batch])
 
 
 def weight_grad(blas, math: str, x, dz, dw, window: Window, empty, reduce) -> None:

@@ -109,7 +109,7 @@ def metric_sums(metrics, ops, head: Head, p, y, w) -> list:
     """Each metric's sums; p are logits where an activation is folded, which only ranks can be read from."""
     if not metrics:
         return []
-    w = ops.xp.ones(len(p), p.dtype) if w is None else w
+    w = ops.ones(len(p), p.dtype) if w is None else w
     q = p
     if head.folded is not None and not (
         p.shape[1] > 1 and all(m.ranks_only and not m.multilabel for m in metrics)
