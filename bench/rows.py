@@ -55,6 +55,7 @@ def run(
     more: further arguments for that process.  A GPU's error stays with its process, so the next job gets a
     new one.
     """
+    os.environ["XPNET_REQUIRE_CUDA"] = "1"  # a fallback to the CPU must never pass for the GPU
     if args.apart:
         for job in args.jobs:
             try:

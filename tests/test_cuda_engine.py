@@ -128,6 +128,21 @@ def test_a_step_asks_for_nothing_from_the_host(make_ops):
     assert epoch.logs()["loss"] > 0
 
 
+def test_steps_that_are_asked_for_from_another_stream_are_recorded_too(make_ops):
+    """As a training loop of one's own asks for them."""
+    model = compiled(make_ops())
+    x, y = images(BATCH)
+    epoch = model.train_step().epoch(model._data(x, y), np.tile(np.arange(BATCH), 4), BATCH)
+    for batch in range(4):
+        epoch.step(batch)
+    epoch.finish()
+    assert len(recordings(model)) == 1
+    other = compiled(make_ops())
+    for _ in range(4):
+        other.train_on_batch(x, y)
+    assert weights(model) == weights(other)
+
+
 def test_interrupted_and_resumed_training_is_the_same_training(make_ops, tmp_path):
     x, y = images()
     whole = compiled(make_ops())

@@ -302,6 +302,7 @@ class CupyOps(Ops):
 
     def crossentropy(self, p, y, w, divisor, smoothing, mean):
         value, dp = self.empty((), p.dtype), self.empty(p.shape, p.dtype)
+        y = y if y.ndim == 1 else y.astype(p.dtype, copy=False)
         loss.crossentropy(self.gpu, self._whole(p), self._whole(y), w, divisor, smoothing, mean, value, dp)
         return value, dp
 
@@ -434,13 +435,15 @@ class CupyControl(Control):
                 setattr(self, name, value)
                 changed[name] = value
         if changed:
-            update.write_control(self.ops.gpu, self.memory, **changed)
+            with self.ops.running():
+                update.write_control(self.ops.gpu, self.memory, **changed)
 
     def read(self):
-        skipped = int(update.read_control(self.ops.gpu, self.memory)["skipped"])
-        if skipped:
-            self.step, self.iterations = self.step - skipped, self.iterations - skipped
-            update.write_control(self.ops.gpu, self.memory, good=1, skipped=0)
+        with self.ops.running():
+            skipped = int(update.read_control(self.ops.gpu, self.memory)["skipped"])
+            if skipped:
+                self.step, self.iterations = self.step - skipped, self.iterations - skipped
+                update.write_control(self.ops.gpu, self.memory, good=1, skipped=0)
         return skipped
 
     # for optimizers that cannot be traced, whose plain formula runs call by call
@@ -473,7 +476,7 @@ class CupyRecorder(Recorder):
                 self.pool.set_limit(size=max(1, int(self.ops.free_memory())))
 
     def run(self, work):
-        with self.cuda.using_allocator(self.pool.malloc):
+        with self.ops.running(), self.cuda.using_allocator(self.pool.malloc):
             work()
 
     def record(self, work):
@@ -482,7 +485,7 @@ class CupyRecorder(Recorder):
         stream = self.ops.stream
         self.ops.blas.use(stream)
         try:
-            with self.cuda.using_allocator(self.pool.malloc):
+            with self.ops.running(), self.cuda.using_allocator(self.pool.malloc):
                 stream.begin_capture()
                 try:
                     work()

@@ -146,9 +146,10 @@ class DeviceEpoch:
     def __init__(self, step: DeviceStep, data: Arrays, order, batch_size: int, number: int | None):
         self._step, self.data, self.order, self.size, self.number = step, data, order, batch_size, number
         self.weight, self.done = 0.0, 0
-        self.feed = feed(step.ops, step.control, data, order, batch_size)
-        if step.totals is not None:
-            step.totals[...] = 0
+        with step.ops.running():
+            self.feed = feed(step.ops, step.control, data, order, batch_size)
+            if step.totals is not None:
+                step.totals[...] = 0
 
     def step(self, batch: int) -> None:
         """Train on batch number `batch`; whether that could be done shows in `finish`."""
@@ -168,7 +169,9 @@ class DeviceEpoch:
     def logs(self, prefix: str = "") -> dict[str, Any]:
         """Loss, the mean over samples so far, and the metrics; waits for the device."""
         step = self._step
-        host, sums, start = step.ops.to_host(step.totals), [], 0
+        with step.ops.running():
+            host = step.ops.to_host(step.totals)
+        sums, start = [], 0
         for size in step.sizes:
             sums.append(host[start : start + size])
             start += size
