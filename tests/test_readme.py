@@ -20,3 +20,11 @@ def test_every_python_block_of_the_readme_runs(tmp_path, monkeypatch, capsys):
 def test_the_readme_names_files_that_exist():
     for path in re.findall(r"`((?:examples|xpnet|docs|bench)/[\w/.]+)`", README.read_text()):
         assert (README.parent / path).exists(), path
+
+
+def test_the_kernel_that_the_gpu_page_shows_is_the_one_that_runs():
+    from xpnet import optimizers
+    from xpnet.ops import fuse
+
+    shown = re.search(r"```cpp\n(.*?)```", (README.parent / "docs" / "gpu.md").read_text(), re.S)
+    assert shown and shown[1].strip() == fuse.update(optimizers.Adam()).strip()
