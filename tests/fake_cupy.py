@@ -142,15 +142,38 @@ class _Block:
         self.released = False  # given back to the device
         self.allocation = None  # of the array that has it
         self.capture = None  # during which it was handed out
+        self.source = None  # the Memory it was made of, if a pool has an allocator of its own
 
     def poison(self):
         self.memory.fill(0xFF)
 
     def release(self):
+        """By its pool.  Somebody else may still hold the Memory that it was made of."""
+        if self.source is not None:
+            self.source = None
+        else:
+            self.give_back()
+
+    def give_back(self):
         self.released = True
         self.poison()
         if self.allocation is not None:
             device_memory.forget(self.allocation)
+
+
+class Memory:
+    """Memory of the current device, given back when nobody holds this object any more."""
+
+    def __init__(self, size):
+        self.size, self.device_id = size, _thread.device
+        if _memory_info(self.device_id)[0] < size:
+            raise OutOfMemoryError(size, 0)
+        self._block = _Block(size, self.device_id, None)
+        self.ptr = self._block.memory.ctypes.data
+
+    def __del__(self):
+        if hasattr(self, "_block"):
+            self._block.give_back()
 
 
 class _Pool:
@@ -158,8 +181,8 @@ class _Pool:
 
     all: weakref.WeakSet = weakref.WeakSet()
 
-    def __init__(self, device):
-        self.device = device
+    def __init__(self, device, allocator=None):
+        self.device, self.allocator = device, allocator
         self.free = collections.defaultdict(list)  # (stream, size) -> blocks
         self.in_use = set()
         self.total = self.limit = 0
@@ -181,15 +204,23 @@ class _Pool:
         return MemoryPointer(owner, block)
 
     def _new(self, size, stream):
-        if self.limit and self.total + size > self.limit:
+        def fits():
+            within = not self.limit or self.total + size <= self.limit
+            return within and _memory_info(self.device)[0] >= size
+
+        for last_resort in (lambda: None, self.release_free, gc.collect, self.release_free):
+            last_resort()
+            if fits():
+                break
+        else:
             raise OutOfMemoryError(size, self.total, self.limit)
-        if _memory_info(self.device)[0] < size:
-            gc.collect()
-            self.release_free()
-            if _memory_info(self.device)[0] < size:
-                raise OutOfMemoryError(size, self.total, self.limit)
+        if self.allocator is None:
+            block = _Block(size, self.device, stream)
+        else:
+            memory = self.allocator(size).mem
+            block, memory._block.source, memory._block.stream = memory._block, memory, stream
         self.total += size
-        return _Block(size, self.device, stream)
+        return block
 
     def release_free(self, stream=None):
         for key in list(self.free):
@@ -222,8 +253,11 @@ class MemoryPointer:
     """mem: keeps the memory; here it is the array over it."""
 
     def __init__(self, owner, block):
-        self.mem, self.ptr, self.device_id = owner, owner.ctypes.data, block.device
-        self.device = Device(block.device)
+        if isinstance(owner, Memory):  # as CuPy's own: (memory, offset)
+            self.mem, self.ptr, self.device_id = owner, owner.ptr + block, owner.device_id
+        else:
+            self.mem, self.ptr, self.device_id = owner, owner.ctypes.data, block.device
+        self.device = Device(self.device_id)
 
     def __int__(self):
         return self.ptr
@@ -233,12 +267,12 @@ class MemoryPool:
     """Memory that dies with the pool, as in CuPy 13: arrays must not outlive it."""
 
     def __init__(self, allocator=None):
-        self._pools = {}
+        self._pools, self._allocator = {}, allocator
 
     def _pool(self):
         device = _thread.device
         if device not in self._pools:
-            self._pools[device] = _Pool(device)
+            self._pools[device] = _Pool(device, self._allocator)
         return self._pools[device]
 
     def malloc(self, size):
@@ -754,7 +788,7 @@ def _build():
     cupy.cuda = _fill("cuda", {
         "runtime": runtime, "memory": memory, "graph": _fill("graph", {"Graph": Graph}), "Graph": Graph,
         "stream": _fill("stream", {"Stream": Stream, "get_current_stream": get_current_stream}),
-        "Device": Device, "Stream": Stream, "Event": Event, "MemoryPool": MemoryPool, "alloc": alloc,
+        "Memory": Memory, "Device": Device, "Stream": Stream, "Event": Event, "MemoryPool": MemoryPool, "alloc": alloc,
         "MemoryPointer": MemoryPointer, "set_allocator": set_allocator, "get_allocator": get_allocator,
         "using_allocator": using_allocator, "get_current_stream": get_current_stream,
         "get_elapsed_time": get_elapsed_time, "alloc_pinned_memory": alloc_pinned_memory,

@@ -324,6 +324,40 @@ def test_out_of_memory_names_the_layer_and_a_batch_that_fits(make_ops):
         pool.set_limit(size=0)
 
 
+def test_a_recording_keeps_its_memory_when_its_pool_is_emptied(make_ops):
+    """As CuPy empties a pool that is short of memory, which may be while another batch is recorded."""
+    x, y = images()
+    models = [compiled(make_ops()) for _ in range(2)]
+    for model in models:
+        model.fit(x, y, batch_size=BATCH, epochs=3, verbose=0)
+    step = models[0].train_step()
+    step.recorder.pool.free_all_blocks()
+    others = [step.ops.empty((64, 1024), np.float32) for _ in range(20)]
+    for model in models:
+        model.fit(x, y, batch_size=BATCH, epochs=2, verbose=0)
+    assert weights(models[0]) == weights(models[1])
+    assert len(others) == 20
+
+
+def test_inference_takes_smaller_blocks_where_memory_is_short(make_ops):
+    ops = make_ops()
+    pool = ops.xp.get_default_memory_pool()
+    model = compiled(ops, [L.Conv2D(8, 3, padding="same"), L.Flatten(), L.Dense(3)], shape=(1, 32, 32))
+    x, y = images(300, (1, 32, 32))
+    want, loss = model.predict(x), model.evaluate(x, y)
+    pool.free_all_blocks()
+    pool.set_limit(size=pool.used_bytes() + (2 << 20))
+    try:
+        np.testing.assert_allclose(model.predict(x), want, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(model.evaluate(x, y), loss, rtol=1e-5)
+        pool.free_all_blocks()
+        pool.set_limit(size=pool.used_bytes() + 512)
+        with pytest.raises(MemoryError, match="Out of memory allocating"):
+            model.predict(x)
+    finally:
+        pool.set_limit(size=0)
+
+
 # -- precision -----------------------------------------------------------------------------------------------
 
 

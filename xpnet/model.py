@@ -170,7 +170,7 @@ class Sequential(Network):
         model's own GPU in, arrays of that GPU out.
         """
         x = self._inputs(x)
-        size = loop.BLOCK if batch_size is None else _whole("batch_size", batch_size, 1)
+        size = None if batch_size is None else _whole("batch_size", batch_size, 1)
         keep = not isinstance(x, np.ndarray)
         shape = (len(x), *self.output_shape)
         out = self.ops.xp.empty(shape, self.dtype) if keep else np.empty(shape, self.dtype)

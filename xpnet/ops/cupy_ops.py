@@ -40,6 +40,7 @@ class CupyOps(Ops):
     """
 
     name = "cupy"
+    inference_block = 1024
 
     def __init__(self, index: int = 0, precision: str = "auto", cupy: Any = None, blas: Any = None):
         cupy = cupy or importlib.import_module("cupy")
@@ -381,6 +382,9 @@ class CupyOps(Ops):
             limit = held.get_limit()
             return min(free, limit - held.used_bytes()) if limit else free
 
+    def release_memory(self):
+        self.xp.get_default_memory_pool().free_all_blocks()
+
     def staging(self, shape, dtype):
         dtype, count = np.dtype(dtype), int(np.prod(shape))
         pinned = self.xp.cuda.alloc_pinned_memory(max(1, count * dtype.itemsize))
@@ -470,7 +474,16 @@ class CupyRecorder(Recorder):
         self._new_pool()
 
     def _new_pool(self) -> None:
-        self.pool = self.cuda.MemoryPool()
+        cuda = self.cuda
+        held: list[Any] = []
+
+        def allocate(size):
+            # held on to: a pool that is short of memory gives back blocks that are free at that moment, which
+            # are a recording's own between two of its launches
+            held.append(cuda.Memory(size))
+            return cuda.MemoryPointer(held[-1], 0)
+
+        self.pool = cuda.MemoryPool(allocate)
         with self.cuda.Device(self.ops.index):  # whose limits these are
             if self.ops.xp.get_default_memory_pool().get_limit():
                 self.pool.set_limit(size=max(1, int(self.ops.free_memory())))
@@ -503,7 +516,7 @@ class CupyRecorder(Recorder):
 
     def release(self):
         self._new_pool()
-        self.ops.xp.get_default_memory_pool().free_all_blocks()
+        self.ops.release_memory()
 
 
 class Recording:

@@ -24,6 +24,8 @@ class Ops:
     precisions: tuple[str, ...] = ("float32", "float64")
     in_host_memory = False  # True where arrays are NumPy's and reading one costs nothing
 
+    inference_block = 256  # samples that inference takes through a network together
+
     def __init__(self, xp: Any = np, device: str = "cpu"):
         self.xp, self.device = xp, device
 
@@ -430,6 +432,9 @@ class Ops:
     def free_memory(self) -> float:
         """Bytes that may still be allocated."""
         return math.inf
+
+    def release_memory(self) -> None:
+        """Give back memory that is held but not used."""
 
     def staging(self, shape, dtype) -> np.ndarray:
         """Memory of the host from which this device copies fastest."""

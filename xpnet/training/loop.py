@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import traceback
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,6 @@ from ..data.arrays import Arrays
 from ..ops import memory, threads
 from .callbacks import Callback, History, LazyLogs, ProgressBar
 from .step import Head, Step, Totals, head_of, metric_sums
-
-BLOCK = (
-    256  # samples that inference takes through the network together: bounded memory for any number of them
-)
 
 
 def fit(
@@ -88,10 +85,18 @@ def _overrides(callback: Callback, hook: str) -> bool:
     return getattr(type(callback), hook) is not getattr(Callback, hook)
 
 
-def in_blocks(model, count: int, size: int, work) -> list:
-    """[work(block) for each slice of count samples], side by side on the CPU's threads, in order."""
+def in_blocks(model, count: int, size: int | None, work) -> list:
+    """[work(block) for each slice of count samples], in order: bounded memory for any number of them.
+
+    size: samples of a block, or None for what suits the device.  On the CPU blocks run side by side on its
+    threads; a GPU that has no memory for a block gets smaller ones.
+    """
+    ops = model.ops
+    size = size or ops.inference_block
+    if not ops.in_host_memory:
+        return _in_shrinking_blocks(ops, count, size, work)
     blocks = [slice(start, min(start + size, count)) for start in range(0, count, size)]
-    crew = min(threads.num_threads(), len(blocks)) if model.ops.in_host_memory else 1
+    crew = min(threads.num_threads(), len(blocks))
     if crew <= 1:
         return [work(block) for block in blocks]
     edges = [len(blocks) * k // crew for k in range(crew + 1)]
@@ -99,6 +104,21 @@ def in_blocks(model, count: int, size: int, work) -> list:
     with threads.blas_threads(1):
         done = threads.crew.run(lambda share: [work(block) for block in share], shares)
     return [value for share in done for value in share]
+
+
+def _in_shrinking_blocks(ops, count: int, size: int, work) -> list:
+    done, start = [], 0
+    while start < count:
+        try:
+            done.append(work(slice(start, min(start + size, count))))
+            start += size
+        except ops.out_of_memory as error:
+            if size == 1:
+                raise
+            size = (min(size, count - start) + 1) // 2
+            traceback.clear_frames(error.__traceback__)  # which hold the arrays of the block that failed
+            ops.release_memory()
+    return done
 
 
 def evaluate(model, data: Arrays, batch_size: int | None = None) -> Totals:
@@ -117,6 +137,6 @@ def evaluate(model, data: Arrays, batch_size: int | None = None) -> Totals:
             return loss, metric_sums(metrics, ops, head, p, y, w), weight
 
     totals = Totals(model)
-    for loss, sums, weight in in_blocks(model, len(data), batch_size or BLOCK, work):
+    for loss, sums, weight in in_blocks(model, len(data), batch_size, work):
         totals.add(loss, sums, weight)
     return totals
