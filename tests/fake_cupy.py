@@ -788,7 +788,8 @@ def _build():
     cupy.cuda = _fill("cuda", {
         "runtime": runtime, "memory": memory, "graph": _fill("graph", {"Graph": Graph}), "Graph": Graph,
         "stream": _fill("stream", {"Stream": Stream, "get_current_stream": get_current_stream}),
-        "Memory": Memory, "Device": Device, "Stream": Stream, "Event": Event, "MemoryPool": MemoryPool, "alloc": alloc,
+        "Memory": Memory,
+        "Device": Device, "Stream": Stream, "Event": Event, "MemoryPool": MemoryPool, "alloc": alloc,
         "MemoryPointer": MemoryPointer, "set_allocator": set_allocator, "get_allocator": get_allocator,
         "using_allocator": using_allocator, "get_current_stream": get_current_stream,
         "get_elapsed_time": get_elapsed_time, "alloc_pinned_memory": alloc_pinned_memory,
