@@ -31,7 +31,7 @@ static_assert(CHUNK <= THREADS, "a thread describes one k at most");
 constexpr bool WEIGHT = MAP == WEIGHT_GRAD, INPUT = MAP == INPUT_GRAD;
 constexpr int COLUMN_RUN = WEIGHT ? 1 : VECTOR;  // columns that lie side by side in out
 // Blocks that share a multiprocessor: bounds the registers of a thread, so far that none is spilled.
-constexpr int RESIDENT = sizeof(T) == 8 || (WEIGHT && VECTOR == 1) ? 2 : WEIGHT || TC == 8 ? 3 : 4;
+constexpr int RESIDENT = sizeof(T) == 8 || VECTOR == 1 ? 2 : WEIGHT || TC == 8 || COLUMNS == 256 ? 3 : 4;
 
 template <int n> struct alignas(n * sizeof(T) < 16 ? n * sizeof(T) : 16) Run { T v[n]; };
 

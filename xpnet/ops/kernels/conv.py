@@ -72,8 +72,12 @@ def weight_grad(gpu, x, dz, dw, window: Window, groups: int = 1) -> None:
 
 def sum_parts(gpu, parts, out) -> None:
     """out = the sum of parts (P, *out.shape) over P, in a fixed order."""
-    args = (parts, out, np.int64(out.size), len(parts))
-    gpu.launch("conv_parts", "sum_parts", (-(-out.size // 32),), (256,), args, T=out.dtype.name)
+    slices = 1  # threads an element, up to those that leave eight elements side by side
+    while slices < 32 and 2 * slices <= len(parts) and -(-out.size * slices // 256) < BLOCKS:
+        slices *= 2
+    args = (parts, out, np.int64(out.size), len(parts), slices)
+    grid = (-(-out.size // (256 // slices)),)
+    gpu.launch("conv_parts", "sum_parts", grid, (256,), args, T=out.dtype.name)
 
 
 def map_tile(rows: int, columns: int, depth: int, itemsize: int) -> Tile:

@@ -1,16 +1,24 @@
-// out[i] = parts[0][i] + parts[1][i] + ...: a block for 32 elements, eight threads an element, which take every
-// eighth part each.
-extern "C" __global__ void sum_parts(const T *__restrict__ parts, T *__restrict__ out, i64 count, int n) {
-    __shared__ double sums[8][32];
-    const int x = threadIdx.x % 32, y = threadIdx.x / 32;
-    const i64 i = (i64)blockIdx.x * 32 + x;
+// out[i] = parts[0][i] + parts[1][i] + ...: `slices` threads an element, a power of two, which take every slices-th part
+// each, eight at a time.  Neighbouring threads have neighbouring elements.
+extern "C" __global__ void sum_parts(const T *__restrict__ parts, T *__restrict__ out, i64 count, int n, int slices) {
+    __shared__ double sums[256];
+    const int wide = 256 / slices, x = threadIdx.x % wide, y = threadIdx.x / wide;
+    const i64 i = (i64)blockIdx.x * wide + x;
     double sum = 0;
-    if (i < count)
-        for (int p = y; p < n; p += 8) sum += parts[p * count + i];
-    sums[y][x] = sum;
+    for (int p = y; p < n; p += 8 * slices) {
+        T v[8];
+#pragma unroll
+        for (int k = 0; k < 8; k++) {
+            const int q = p + k * slices;
+            v[k] = q < n && i < count ? parts[q * count + i] : T(0);
+        }
+#pragma unroll
+        for (int k = 0; k < 8; k++) sum += v[k];
+    }
+    sums[threadIdx.x] = sum;
     __syncthreads();
     if (y == 0 && i < count) {
-        for (int s = 1; s < 8; s++) sum += sums[s][x];
+        for (int s = 1; s < slices; s++) sum += sums[s * wide + x];
         out[i] = (T)sum;
     }
 }

@@ -10,7 +10,10 @@
 #endif
 #ifndef PARAMETERS
 #define PARAMETERS T *a0
-#define ELEMENTS a0[i]
+#define COUNT 1
+#define LOAD(e, i) e[0] = a0[i]
+#define STORE(e, i) a0[i] = e[0]
+#define ELEMENTS(e) e[0]
 __device__ inline void formula(T &a0, double lr, double t, double norm) {}
 #endif
 
@@ -77,7 +80,18 @@ extern "C" __global__ void judge(Control *control, T *grads, i64 start, i64 stop
 extern "C" __global__ void step(const Control *control, i64 start, i64 stop, PARAMETERS) {
     if (!control->ok) return;
     double lr = control->rate, t = (double)control->iterations, norm = control->norm;
-    for (i64 i = start + index_in_grid(); i < stop; i += threads_in_grid()) formula(ELEMENTS, lr, t, norm);
+    const i64 by = threads_in_grid();
+    for (i64 i = start + index_in_grid(); i < stop; i += 4 * by) {
+        T e[4][COUNT] = {};  // all are read before one is written, so that the reads need not wait for each other
+#pragma unroll
+        for (int k = 0; k < 4; k++)
+            if (i + k * by < stop) LOAD(e[k], i + k * by);
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            formula(ELEMENTS(e[k]), lr, t, norm);  // of zeros too: under no condition, its numbers leave the loop
+            if (i + k * by < stop) STORE(e[k], i + k * by);
+        }
+    }
 }
 
 extern "C" __global__ void take_over(const Control *control, T *state, const T *pending, i64 n) {

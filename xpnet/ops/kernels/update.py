@@ -6,6 +6,7 @@ control: CONTROL.itemsize bytes (uint8) on the device, a struct Control.
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any
 
 import numpy as np
@@ -53,12 +54,29 @@ def judge(gpu, control, grads, ranges, loss, clipvalue, n: int) -> None:
     _launch(gpu, "judge", 1, blocks, (*args, *_reduction(gpu, 1, blocks)), T=T, **other)
 
 
+# Inlined, pow's branches would keep all that is made of it inside the loop over elements.
+POWER = """__device__ __noinline__ double power(double x, double y) { return pow(x, y); }
+__device__ inline float power(float x, float y) { return pow(x, y); }
+#define pow power
+"""
+
+
 @functools.cache
 def _step_code(formula: str, count: int) -> str:
     # __restrict__: the arrays are distinct, so all of an element's loads may be issued before its first store
     parameters = ", ".join(f"T *__restrict__ a{k}" for k in range(count))
-    elements = ", ".join(f"a{k}[i]" for k in range(count))
-    defines = f"#define PARAMETERS {parameters}\n#define ELEMENTS {elements}\n"
+    each = [(f"(e)[{k}]", f"a{k}[i]") for k in range(count)]
+    names = re.findall(r"\bT &(\w+)", formula)
+    written = [
+        f"{a} = {e}" for name, (e, a) in zip(names, each) if re.search(rf"\b{name} *[-+*/]?=[^=]", formula)
+    ]
+    defines = (
+        f"#define PARAMETERS {parameters}\n#define COUNT {count}\n"
+        f"#define LOAD(e, i) ({', '.join(f'{e} = {a}' for e, a in each)})\n"
+        f"#define STORE(e, i) ({', '.join(written)})\n"
+        f"#define ELEMENTS(e) {', '.join(e for e, _ in each)}\n"
+    )
+    defines += POWER
     return f"{_text('reduce.cuh')}\n{defines}{formula}"
 
 
@@ -73,7 +91,7 @@ def step(gpu, control, code: str, arrays, start: int, stop: int) -> None:
     if not 0 <= start < stop <= min(a.size for a in arrays):
         raise ValueError(f"[{start}, {stop}) is not within arrays of {[a.size for a in arrays]} elements")
     args = control, np.int64(start), np.int64(stop), *arrays
-    blocks = min(FILL, -(-(stop - start) // THREADS))
+    blocks = min(FILL // 2, -(-(stop - start) // (THREADS * 4)))
     _launch(gpu, "step", 1, blocks, args, _step_code(code, len(arrays)), T=str(arrays[0].dtype))
 
 
