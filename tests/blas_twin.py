@@ -29,6 +29,9 @@ class BlasTwin(Cublas):
     def close(self):
         pass
 
+    def forget(self, stream):
+        pass
+
     def gemm(self, math, ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc):
         self.gemm_batched(math, ta, tb, m, n, k, a, lda, 0, b, ldb, 0, beta, c, ldc, 0, 1)
 

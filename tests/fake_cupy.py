@@ -166,8 +166,8 @@ class Memory:
 
     def __init__(self, size):
         self.size, self.device_id = size, _thread.device
-        if _memory_info(self.device_id)[0] < size:
-            raise OutOfMemoryError(size, 0)
+        if _memory_info(self.device_id)[0] < 0:  # the pool that asks has counted it already
+            raise CUDARuntimeError(2, "out of memory")
         self._block = _Block(size, self.device_id, None)
         self.ptr = self._block.memory.ctypes.data
 
@@ -204,22 +204,28 @@ class _Pool:
         return MemoryPointer(owner, block)
 
     def _new(self, size, stream):
-        def fits():
-            within = not self.limit or self.total + size <= self.limit
-            return within and _memory_info(self.device)[0] >= size
-
         for last_resort in (lambda: None, self.release_free, gc.collect, self.release_free):
             last_resort()
-            if fits():
+            if not self.limit or self.total + size <= self.limit:
                 break
         else:
             raise OutOfMemoryError(size, self.total, self.limit)
-        if self.allocator is None:
-            block = _Block(size, self.device, stream)
-        else:
-            memory = self.allocator(size).mem
-            block, memory._block.source, memory._block.stream = memory._block, memory, stream
         self.total += size
+        try:
+            for last_resort in (lambda: None, self.release_free, gc.collect, self.release_free):
+                last_resort()
+                try:
+                    memory = (self.allocator or (lambda size: MemoryPointer(Memory(size), 0)))(size).mem
+                    break
+                except CUDARuntimeError as error:  # an allocator's own OutOfMemoryError goes straight out
+                    if error.status != 2:
+                        raise
+            else:
+                raise OutOfMemoryError(size, self.total - size, self.limit)
+        except BaseException:
+            self.total -= size
+            raise
+        block, memory._block.source, memory._block.stream = memory._block, memory, stream
         return block
 
     def release_free(self, stream=None):

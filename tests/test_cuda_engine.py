@@ -5,7 +5,9 @@ runs the kernels as host C++, records graphs and refuses what a GPU would refuse
 """
 
 import copy
+import gc
 import logging
+import threading
 
 import numpy as np
 import pytest
@@ -260,6 +262,100 @@ def test_a_step_that_is_not_finite_is_skipped_and_named(make_ops, epochs):
     assert poisoned.fit(x, y, verbose=0).history["loss"][0] > 0, "training goes on"
 
 
+@pytest.mark.parametrize("poison", [False, True])
+def test_training_goes_on_after_an_epoch_that_was_broken_off(make_ops, poison):
+    """By an error in a callback: the steps that were made count, and what was not finite is forgotten."""
+    x, y = images()
+    bad = x.copy()
+    model = compiled(make_ops(), [L.Flatten(), L.Dense(8), L.Dense(3)], metrics=())
+    if poison:
+        bad[model.shuffled(N)[:BATCH]] = 3e38
+
+    class BreakOff(xpnet.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 1:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(bad, y, batch_size=BATCH, callbacks=BreakOff(), verbose=0)
+    made = 0 if poison else 2
+    assert model.optimizer.iterations == model.params.step == made
+    assert model.params.control.x is None
+    before = weights(model)
+    model.fit(x, y, batch_size=BATCH, epochs=1, verbose=0)
+    assert weights(model) != before
+    assert model.optimizer.iterations == made + 3
+
+
+def test_a_callback_may_train_on_a_batch_of_its_own(make_ops):
+    x, y = images()
+    models = [compiled(device, precision="float64") for device in ("cpu", make_ops("float64"))]
+    histories = []
+    for model in models:
+
+        class OneMore(xpnet.callbacks.Callback):
+            def on_train_batch_end(self, batch, logs=None):
+                self.model.train_on_batch(x[:5], y[:5])
+
+        histories.append(model.fit(x, y, batch_size=BATCH, epochs=3, callbacks=OneMore(), verbose=0).history)
+    np.testing.assert_allclose(histories[1]["loss"], histories[0]["loss"], rtol=1e-7)
+    for name, value in models[0].state_dict().items():
+        np.testing.assert_allclose(models[1].state_dict()[name], value, rtol=1e-6, atol=1e-9, err_msg=name)
+
+
+def test_settings_of_the_optimizer_that_change_reach_recorded_steps(make_ops):
+    x, y = images()
+    models = []
+    for device in ("cpu", make_ops("float64")):
+        models.append(
+            compiled(device, optimizer=xpnet.optimizers.SGD(0.1, momentum=0.5), precision="float64")
+        )
+        models[-1].fit(x, y, batch_size=BATCH, epochs=3, verbose=0)
+        models[-1].optimizer.momentum, models[-1].optimizer.weight_decay = 0.99, 0.5
+        models[-1].optimizer.learning_rate = 0.01
+        models[-1].fit(x, y, batch_size=BATCH, epochs=3, verbose=0)
+    for name, value in models[0].state_dict().items():
+        np.testing.assert_allclose(models[1].state_dict()[name], value, rtol=1e-6, atol=1e-9, err_msg=name)
+
+
+def test_nothing_is_recorded_while_another_thread_uses_the_model(make_ops):
+    x, y = images(BATCH)
+    model = compiled(make_ops())
+    ops, inside, leave = model.ops, threading.Event(), threading.Event()
+
+    def other():
+        with ops.running():
+            inside.set()
+            leave.wait(60)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    inside.wait(60)
+    for _ in range(3):
+        model.train_on_batch(x, y)
+    assert not recordings(model)
+    leave.set()
+    thread.join()
+    model.train_on_batch(x, y)
+    assert recordings(model)
+
+
+def test_memory_of_a_model_goes_with_it(make_ops):
+    ops = make_ops()
+    pool = ops.xp.get_default_memory_pool()
+    gc.collect()
+    before = pool.used_bytes()
+    model = compiled(ops)
+    model.fit(*images(), batch_size=BATCH, epochs=3, verbose=0)
+    steps = model.train_step().recorder.pool
+    assert pool.used_bytes() > before
+    assert steps.total_bytes() > 0
+    del model
+    gc.collect()
+    assert steps.total_bytes() == 0
+    assert pool.used_bytes() - before <= 1 << 16, "small tables of the operations, which the test still holds"
+
+
 class HostMinded(L.Layer):
     """A layer that looks at its input on the host, which no graph can record."""
 
@@ -324,19 +420,39 @@ def test_out_of_memory_names_the_layer_and_a_batch_that_fits(make_ops):
         pool.set_limit(size=0)
 
 
-def test_a_recording_keeps_its_memory_when_its_pool_is_emptied(make_ops):
-    """As CuPy empties a pool that is short of memory, which may be while another batch is recorded."""
-    x, y = images()
-    models = [compiled(make_ops()) for _ in range(2)]
-    for model in models:
-        model.fit(x, y, batch_size=BATCH, epochs=3, verbose=0)
-    step = models[0].train_step()
-    step.recorder.pool.free_all_blocks()
-    others = [step.ops.empty((64, 1024), np.float32) for _ in range(20)]
-    for model in models:
-        model.fit(x, y, batch_size=BATCH, epochs=2, verbose=0)
-    assert weights(models[0]) == weights(models[1])
-    assert len(others) == 20
+def test_recordings_survive_or_go_whole_where_memory_runs_short(make_ops):
+    """CuPy makes room in a pool by giving back its free blocks, in which the recordings work."""
+    x, y = images(256, (1, 16, 16))
+    layers = [L.Conv2D(8, 3, padding="same", activation="relu"), L.Flatten(), L.Dense(3)]
+
+    def fit(model, size):
+        model.fit(x, y, batch_size=size, epochs=1, verbose=0)
+
+    ended = set()
+    for room in (0, 256 << 10, 1 << 20, 2 << 20, 8 << 20):
+        ops = make_ops()
+        pool = ops.xp.get_default_memory_pool()
+        free = compiled(make_ops(), copy.deepcopy(layers), shape=(1, 16, 16))
+        short = compiled(ops, copy.deepcopy(layers), shape=(1, 16, 16))
+        for model in (free, short):
+            fit(model, 32)
+        assert recordings(short)
+        held = short.train_step().recorder.pool.total_bytes()
+        pool.free_all_blocks()
+        pool.set_limit(size=pool.total_bytes() + held + room)
+        try:
+            fit(short, 128)
+            fit(free, 128)
+            ended.add("made room")
+        except DeviceMemoryError as error:
+            assert "batch of 128" in str(error)
+            ended.add("out of memory")
+        finally:
+            pool.set_limit(size=0)
+        for model in (free, short):
+            fit(model, 32)
+        assert weights(free) == weights(short)
+    assert ended == {"made room", "out of memory"}
 
 
 def test_inference_takes_smaller_blocks_where_memory_is_short(make_ops):

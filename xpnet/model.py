@@ -190,7 +190,11 @@ class Sequential(Network):
         step = self.train_step()
         with threads.blas_threads(step.blas_threads(len(data))):
             epoch = step.epoch(data, np.arange(len(data)), len(data))
-            epoch.step(0)
+            try:
+                epoch.step(0)
+            except BaseException:
+                epoch.abandon()
+                raise
             epoch.finish()
         logs = epoch.logs()
         if self.loss.reduction == "sum":
@@ -352,7 +356,7 @@ class Sequential(Network):
 
         if not 0 < share < 1:
             raise ValueError(f"validation_split must lie between 0 and 1. Received: {share!r}")
-        labels = None
+        labels: Any = None
         if stratify is not False and isinstance(
             self.loss, (losses.CategoricalCrossentropy, losses.BinaryCrossentropy)
         ):
@@ -362,6 +366,7 @@ class Sequential(Network):
             elif y.ndim == 2 and isinstance(self.loss, losses.CategoricalCrossentropy):
                 labels = y.argmax(axis=1)
         if labels is not None:
+            labels = as_array(labels, "y")
             counts = np.unique(labels, return_counts=True)[1]
             held = math.ceil(len(data) * share)
             if counts.min() < 2 or min(held, len(data) - held) < len(counts):

@@ -388,8 +388,9 @@ class Network:
         chain = Chain(self.layers)
         before = [(layer, layer.__dict__.copy()) for layer in self.all_layers()]
         try:
-            chain.build(in_shape, params)
-            params.allocate()
+            with self.ops.running():
+                chain.build(in_shape, params)
+                params.allocate()
         except Exception:
             for layer, fields in before:  # what was built before stays whole
                 layer.__dict__.clear()

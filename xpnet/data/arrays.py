@@ -38,7 +38,7 @@ class Arrays:
         """These arrays on ops's device, copied there once; None where they take more than room bytes."""
         if self._on is None or self._on[0] is not ops:
             arrays = [a for a in (self.x, self.y, self.w) if a is not None]
-            if sum(a.nbytes for a in arrays if not ops.owns(a)) > room:
+            if sum(a.size * storable(a.dtype).itemsize for a in arrays if not ops.owns(a)) > room:
                 return None
             self._on = (
                 ops,
@@ -55,7 +55,7 @@ class Arrays:
 
 def storable(dtype) -> np.dtype:
     """The type in which a device keeps samples of dtype: no float but float32 and float64."""
-    dtype = np.dtype(dtype)
+    dtype = np.dtype(dtype).newbyteorder("=")
     return dtype if dtype.kind != "f" or dtype.itemsize in (4, 8) else np.dtype(np.float32)
 
 
@@ -77,7 +77,9 @@ def as_array(a, what: str, ops=None):
     if hasattr(a, "__dlpack__") and hasattr(a, "__dlpack_device__"):
         kind = int(a.__dlpack_device__()[0])
         if kind == 2 and ops is not None and not ops.in_host_memory:  # kDLCUDA
-            return ops.xp.from_dlpack(a)
+            a = ops.xp.from_dlpack(a)
+            if ops.owns(a):  # and not another GPU
+                return a
         if kind == 2 and hasattr(a, "cpu"):
             a = a.cpu()
         if kind == 1:  # kDLCPU
@@ -174,6 +176,7 @@ def class_weights(class_weight, y: np.ndarray, dtype) -> np.ndarray:
     """A weight a sample from {class: weight}, or "balanced": N / (K * samples of the class), as in
     scikit-learn.
     """
+    y = as_array(y, "y")
     labels = y.argmax(axis=1) if y.ndim == 2 and y.shape[1] > 1 else y.reshape(len(y), -1)[:, 0]
     several = y.ndim == 2 and y.shape[1] > 1 and (y.sum(axis=1) != 1).any()
     if y.ndim > 2 or several or (labels != np.floor(labels)).any() or labels.min() < 0:

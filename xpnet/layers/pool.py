@@ -115,6 +115,11 @@ class AveragePooling2D(_Pooling2D):
         )
         return out_shape
 
+    def __getstate__(self):
+        state = super().__getstate__()
+        state.pop("share", None)  # an array of the device, perhaps; build makes it
+        return state
+
     def forward(self, x, *, train):
         y = self.ops.sum_pool(self.ops.pad(x, self.window.padding), self.window)
         y *= self.share

@@ -77,7 +77,7 @@ class Cublas:
 
     def __init__(self, cupy: Any, device: int | None = None):
         self.cupy, self.device = cupy, cupy.cuda.Device(device).id
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # `forget` may come by way of the garbage collector
         self._thread = threading.local()
         self._handles: list[_Handle] = []
         self._free: list[_Handle] = []
@@ -179,6 +179,14 @@ class Cublas:
         library = self._library()
         return _property(library, 0), _property(library, 1), _property(library, 2)
 
+    def forget(self, stream: int) -> None:
+        """The stream is gone: its workspace is free, and another stream may get its address."""
+        with self._lock:
+            for handle in self._handles:
+                if handle.stream == stream:
+                    handle.stream = None
+            self._workspaces.pop((stream, 0), None)
+
     def close(self) -> None:
         """Destroy the handles and free the workspaces; waits for the device.  No thread may be in a call."""
         with self._lock:
@@ -272,6 +280,15 @@ def _layout(a, name: str) -> tuple[bool, int]:
         f"matmul: {name} must lie row by row or column by column. Received: shape {a.shape} with strides "
         f"{a.strides}; make it contiguous first"
     )
+
+
+_shared: dict[tuple, Cublas] = {}
+
+
+def shared(cupy: Any, device: int) -> Cublas:
+    """One for each device of the process: a handle takes memory of the device, and is never destroyed."""
+    key = Cublas, device
+    return _shared.get(key) or _shared.setdefault(key, Cublas(cupy, device))
 
 
 # -- the library -------------------------------------------------------------------------------------------

@@ -9,8 +9,12 @@ kernels. Activations and optimizers keep their plain formulas: `fuse.py` turns e
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
 import importlib
 import logging
+import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -58,12 +62,14 @@ class CupyOps(Ops):
             self.gpu = Kernels(cupy)
             self._tables: dict[tuple, Any] = {}  # small arrays that are kept
             self.stream = cupy.cuda.Stream(non_blocking=True)
+            self.gate, self.inside = threading.RLock(), 0  # threads that use the stream
             self._copying: Any = None  # a stream for copies that run beside the work
             if blas is None:
-                from .cublas import Cublas
+                from .cublas import shared
 
-                blas = Cublas(cupy, index)
+                blas = shared(cupy, index)
                 blas.use(self.stream)  # here, so that a missing cuBLAS is a reason for the CPU instead
+                weakref.finalize(self, blas.forget, self.stream.ptr).atexit = False
             self.blas = blas
         self.out_of_memory = (cupy.cuda.memory.OutOfMemoryError,)
 
@@ -79,17 +85,26 @@ class CupyOps(Ops):
     @contextlib.contextmanager
     def running(self):
         current = self.xp.cuda.get_current_stream(self.index)
-        if current.ptr == self.stream.ptr:
+        if current.ptr == self.stream.ptr and self.xp.cuda.Device().id == self.index:
             yield
             return
-        with self.xp.cuda.Device(self.index), self.stream:
-            self.stream.wait_event(current.record())
-            try:
-                yield
-            finally:
-                current.wait_event(self.stream.record())
+        with self.gate:  # shut while another thread records on the stream
+            self.inside += 1
+        try:
+            with self.xp.cuda.Device(self.index), self.stream:
+                self.stream.wait_event(current.record())
+                try:
+                    yield
+                finally:
+                    current.wait_event(self.stream.record())
+        finally:
+            with self.gate:
+                self.inside -= 1
 
     # -- arrays ----------------------------------------------------------------------------------------------
+
+    def owns(self, a):
+        return isinstance(a, self.xp.ndarray) and a.device.id == self.index
 
     def to_host(self, a):
         return self.xp.asnumpy(a)
@@ -445,10 +460,14 @@ class CupyControl(Control):
     def read(self):
         with self.ops.running():
             skipped = int(update.read_control(self.ops.gpu, self.memory)["skipped"])
-            if skipped:
-                self.step, self.iterations = self.step - skipped, self.iterations - skipped
-                update.write_control(self.ops.gpu, self.memory, good=1, skipped=0)
+            self.step, self.iterations = self.step - skipped, self.iterations - skipped
+            self.say(good=1, skipped=0)
         return skipped
+
+    def say(self, **more):
+        now = {"step": self.step, "iterations": self.iterations, "cursor": self.cursor}
+        with self.ops.running():
+            update.write_control(self.ops.gpu, self.memory, **now, **more)
 
     # for optimizers that cannot be traced, whose plain formula runs call by call
 
@@ -474,19 +493,12 @@ class CupyRecorder(Recorder):
         self._new_pool()
 
     def _new_pool(self) -> None:
-        cuda = self.cuda
-        held: list[Any] = []
-
-        def allocate(size):
-            # held on to: a pool that is short of memory gives back blocks that are free at that moment, which
-            # are a recording's own between two of its launches
-            held.append(cuda.Memory(size))
-            return cuda.MemoryPointer(held[-1], 0)
-
-        self.pool = cuda.MemoryPool(allocate)
-        with self.cuda.Device(self.ops.index):  # whose limits these are
-            if self.ops.xp.get_default_memory_pool().get_limit():
-                self.pool.set_limit(size=max(1, int(self.ops.free_memory())))
+        self.pool = self.cuda.MemoryPool(functools.partial(_allocate, self.ops.xp, weakref.ref(self)))
+        with self.cuda.Device(self.ops.index):
+            self.pool.set_limit(size=0)  # which CUPY_GPU_MEMORY_LIMIT sets; _allocate has an eye on it
+        # CuPy 14 never gives back what a pool holds as it dies
+        self._give_back = weakref.finalize(self, _give_back, self.cuda, self.ops.index, self.pool)
+        self._give_back.atexit = False
 
     def run(self, work):
         with self.ops.running(), self.cuda.using_allocator(self.pool.malloc):
@@ -496,9 +508,11 @@ class CupyRecorder(Recorder):
         if self.refused is not None:
             return None
         stream = self.ops.stream
-        self.ops.blas.use(stream)
         try:
-            with self.ops.running(), self.cuda.using_allocator(self.pool.malloc):
+            with self.ops.running(), self.ops.gate, self.cuda.using_allocator(self.pool.malloc):
+                if self.ops.inside > 1:  # what another thread asks for would be recorded too: another time
+                    return None
+                self.ops.blas.use(stream)
                 stream.begin_capture()
                 try:
                     work()
@@ -515,8 +529,35 @@ class CupyRecorder(Recorder):
             return None
 
     def release(self):
+        self._give_back()
         self._new_pool()
         self.ops.release_memory()
+
+
+def _allocate(xp, recorder, size: int):
+    """Memory of the device for a recorder's pool, within the limit that all pools share.
+
+    OutOfMemoryError where there is none: at CUDA's own error CuPy would make room by giving back the pool's
+    free blocks, which are those that the graphs work in.
+    """
+    cuda, others = xp.cuda, xp.get_default_memory_pool()
+    held, limit = recorder().pool.total_bytes() - size, others.get_limit()
+    for attempt in range(2):
+        if not limit or others.total_bytes() + held + size <= limit:
+            try:
+                return cuda.MemoryPointer(cuda.Memory(size), 0)
+            except cuda.runtime.CUDARuntimeError as error:
+                if error.status != 2:  # cudaErrorMemoryAllocation
+                    raise
+        if not attempt:
+            gc.collect()
+            others.free_all_blocks()
+    raise cuda.memory.OutOfMemoryError(size, held, limit)
+
+
+def _give_back(cuda, index: int, pool) -> None:
+    with cuda.Device(index):
+        pool.free_all_blocks()
 
 
 class Recording:

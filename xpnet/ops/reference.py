@@ -516,6 +516,9 @@ class Control:
         """The host's count of a step on n samples; the device counts for itself."""
         self.step, self.iterations, self.cursor = self.step + 1, self.iterations + 1, self.cursor + n
 
+    def say(self) -> None:
+        """Count from where the host is: a step that broke off may have counted what the host did not."""
+
     def read(self) -> int:
         """How many steps were skipped since the last look, and go on from there.  Waits for the device."""
         skipped = int(self.ops.to_host(self.ops.xp.asarray(self.skipped)))

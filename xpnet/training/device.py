@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.arrays import Arrays, storable
+from ..data.arrays import Arrays, as_array, storable
 from ..errors import DeviceMemoryError
 from ..optimizers import TINY
 from .step import Replica, Step, figures
@@ -50,17 +50,29 @@ class DeviceStep(Step):
 
     def __call__(self, n: int, kind: tuple) -> None:
         """Train on the next n samples that the control points at; kind: what else a recording depends on."""
-        key = (n, *kind)
+        key = (n, *kind, *self._frozen())
         self.prepare()
         if self._recorded.get(key) is not None:
             self._recorded[key].launch()
         elif key not in self._recorded or not self._record(key):
             # the first time as it is, too: kernels are compiled, memory is found
-            self.recorder.run(lambda: self.work(n))
+            self._run(n)
             self._recorded.setdefault(key, None)
         self.control.advance(n)
         self.params.step += 1
         self.optimizer.iterations += 1
+
+    def _run(self, n: int) -> None:
+        try:
+            self.recorder.run(lambda: self.work(n))
+        except self.ops.out_of_memory as error:
+            if not any(self._recorded.values()):
+                raise
+            traceback.clear_frames(error.__traceback__)
+            self._recorded.clear()  # what other batch sizes were recorded in is memory, too
+            self.recorder.release()
+            self.control.say()
+            self.recorder.run(lambda: self.work(n))
 
     def _record(self, key: tuple) -> bool:
         """Record and launch the step for batches like this, if it can be recorded."""
@@ -72,6 +84,11 @@ class DeviceStep(Step):
         self._recorded[key] = recording
         recording.launch()
         return True
+
+    def _frozen(self) -> tuple:
+        """What of the optimizer a recording has for good."""
+        free = ("learning_rate", "iterations", "owner")
+        return tuple(f"{name}={value!r}" for name, value in vars(self.optimizer).items() if name not in free)
 
     def prepare(self) -> None:
         """Tell the device what only the host knows."""
@@ -145,8 +162,10 @@ class DeviceEpoch:
 
     def __init__(self, step: DeviceStep, data: Arrays, order, batch_size: int, number: int | None):
         self._step, self.data, self.order, self.size, self.number = step, data, order, batch_size, number
-        self.weight, self.done = 0.0, 0
+        self.weight, self.done, self._sums = 0.0, 0, None
+        self._outer = {name: getattr(step.control, name) for name in ("x", "y", "w", "order", "cursor")}
         with step.ops.running():
+            self._outer_totals = None if step.totals is None else step.totals.copy()
             self.feed = feed(step.ops, step.control, data, order, batch_size)
             if step.totals is not None:
                 step.totals[...] = 0
@@ -169,8 +188,7 @@ class DeviceEpoch:
     def logs(self, prefix: str = "") -> dict[str, Any]:
         """Loss, the mean over samples so far, and the metrics; waits for the device."""
         step = self._step
-        with step.ops.running():
-            host = step.ops.to_host(step.totals)
+        host = self._read() if self._sums is None else self._sums
         sums, start = [], 0
         for size in step.sizes:
             sums.append(host[start : start + size])
@@ -179,24 +197,42 @@ class DeviceEpoch:
 
     def abandon(self) -> None:
         """Wait for the device, so that the memory of what is under way can go."""
-        self._step.ops.synchronize()
-        self.feed.abandon()
+        self._settle()
+
+    def _read(self):
+        with self._step.ops.running():
+            return self._step.ops.to_host(self._step.totals)
+
+    def _settle(self) -> int:
+        """Wait for the device and leave it as it was found; how many steps were not made."""
+        step = self._step
+        step.ops.synchronize()
+        self.feed.abandon()  # a piece that nobody will train on may be on its way
+        skipped = step.control.read()
+        step.optimizer.iterations -= skipped
+        step.params.step -= skipped
+        step.control.set(**self._outer)  # let go of the samples; or go on with the epoch around this one
+        return skipped
 
     def finish(self) -> None:
         """Wait for the device; NonFiniteError where a step was not made."""
         step = self._step
-        skipped = step.control.read()
-        step.control.set(x=None, y=None, w=None, order=None)  # let go of the samples
+        skipped = self._settle()
+        self._sums = self._read()
+        if self._outer_totals is not None:
+            with step.ops.running():
+                step.totals[...] = self._outer_totals
         if skipped:
-            step.optimizer.iterations -= skipped
-            step.params.step -= skipped
             batch = self.done - skipped
             step.fail(self.data, self._index(batch), self.number, None if self.number is None else batch)
 
 
 def feed(ops, control, data: Arrays, order, batch_size: int) -> Any:
     """The samples on the device: all of them where they fit, else a piece of the epoch at a time."""
-    on_device = data.on(ops, RESIDENT * ops.free_memory())
+    try:
+        on_device = data.on(ops, RESIDENT * ops.free_memory())
+    except ops.out_of_memory:  # somebody else was quicker
+        on_device = None
     if on_device is not None:
         return Resident(ops, control, on_device, order)
     return Pieces(ops, control, data, order, batch_size)
@@ -253,7 +289,7 @@ class Pieces:
         ops.wait(self.copied[side])  # the host's memory is free again
         for a, staged, out in zip(self.data.take(index), self.staged[side], self.pieces[side]):
             if a is not None:
-                staged[: len(index)] = a
+                staged[: len(index)] = as_array(a, "data")
                 self.copied[side] = ops.upload(staged[: len(index)], out[: len(index)], self.used[side])
 
     def before(self, batch: int) -> None:
