@@ -318,6 +318,52 @@ def test_settings_of_the_optimizer_that_change_reach_recorded_steps(make_ops):
         np.testing.assert_allclose(models[1].state_dict()[name], value, rtol=1e-6, atol=1e-9, err_msg=name)
 
 
+class Coefficients(xpnet.activations.ActivationFunction):
+    """A user's activation, with numbers in a list."""
+
+    def __init__(self):
+        self.c = [1.0, 0.5]
+
+    def forward(self, ops, z, out):
+        out[...] = self.c[0] * z + self.c[1] * ops.xp.tanh(z)
+        return z
+
+    keeps_input = True
+
+    def backward(self, ops, dy, z):
+        t = ops.xp.tanh(z)
+        dy *= self.c[0] + self.c[1] * (1 - t * t)
+        return dy
+
+
+@pytest.mark.parametrize("what", ["loss", "activation", "a user's activation"])
+def test_settings_of_formulas_that_change_reach_recorded_steps(make_ops, what):
+    x, y = images()
+    models = []
+    for device in ("cpu", make_ops("float64")):
+        function = xpnet.activations.ELU() if what == "activation" else Coefficients()
+        layers = [L.Flatten(), L.Dense(4, activation=function), L.Dense(3)]
+        model = xpnet.Sequential(layers, input_shape=(1, 6, 6), device=device, precision="float64", seed=2)
+        model.compile("sgd", xpnet.losses.Huber(1.0))
+
+        class Anneal(xpnet.callbacks.Callback):
+            def on_epoch_begin(self, epoch, logs=None):
+                if what == "loss":
+                    self.model.loss.delta = 0.1 * (epoch + 1)
+                elif what == "activation":
+                    self.model.layers[1].activation.alpha = 0.1 * (epoch + 1)
+                else:
+                    self.model.layers[1].activation.c[1] = 0.1 * (epoch + 1)
+
+        target = np.eye(3)[y] * 3
+        model.fit(x, target, batch_size=BATCH, epochs=20, callbacks=Anneal(), verbose=0)
+        model.fit(x, target, batch_size=BATCH, epochs=3, verbose=0)
+        models.append(model)
+    for name, value in models[0].state_dict().items():
+        np.testing.assert_allclose(models[1].state_dict()[name], value, rtol=1e-7, atol=1e-10, err_msg=name)
+    assert recordings(models[1]), "steps are recorded again once the settings stay"
+
+
 def test_nothing_is_recorded_while_another_thread_uses_the_model(make_ops):
     x, y = images(BATCH)
     model = compiled(make_ops())
@@ -445,7 +491,10 @@ def test_recordings_survive_or_go_whole_where_memory_runs_short(make_ops):
             fit(free, 128)
             ended.add("made room")
         except DeviceMemoryError as error:
-            assert "batch of 128" in str(error)
+            advised = str(error).split("batch_size of ")
+            if len(advised) > 1:
+                short.fit(x, y, batch_size=int(advised[1].split()[0]), epochs=2, verbose=0)
+                free.fit(x, y, batch_size=int(advised[1].split()[0]), epochs=2, verbose=0)
             ended.add("out of memory")
         finally:
             pool.set_limit(size=0)

@@ -330,6 +330,12 @@ def test_a_memory_limit_that_is_none_is_refused(limit):
         set_memory_limit(limit)
 
 
+@pytest.mark.parametrize("device", ["cpu", "auto", "banana", "cuda:"])
+def test_a_memory_limit_is_that_of_a_gpu(device):
+    with pytest.raises(ValueError, match=f"unknown device '{device}'|device.*{device}"):
+        set_memory_limit("1GB", device)
+
+
 def test_a_memory_limit_without_a_gpu_says_why(monkeypatch):
     monkeypatch.setattr(devices, "_cuda", lambda index: (_ for _ in ()).throw(devices.NoDevice("no driver")))
     with pytest.raises(RuntimeError, match="no memory limit can be set: no driver"):

@@ -175,9 +175,11 @@ def set_memory_limit(limit: int | str | None, device: str = "cuda") -> None:
     the limit of CuPy's memory pool, which other users of CuPy in this process share; the environment variable
     CUPY_GPU_MEMORY_LIMIT sets it too.  Raises RuntimeError where there is no such GPU.
     """
-    size = _bytes(limit)
+    size, name = _bytes(limit), str(device).lower()
+    if not re.fullmatch("cuda(:[0-9]+)?", name):
+        raise unknown("device", device, ("cuda", "cuda:0"))
     try:
-        ops = _cuda(int(str(device)[5:] or 0))
+        ops = _cuda(int(name[5:] or 0))
     except NoDevice as reason:
         raise RuntimeError(f"no memory limit can be set: {reason}") from None
     ops.limit_memory(size)

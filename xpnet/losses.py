@@ -205,7 +205,8 @@ class SparseCategoricalCrossentropy(CategoricalCrossentropy):
             _check_finite(self.name, y)
             if (y != np.floor(y)).any():
                 raise ValueError(
-                    f"{self.name}: targets must be whole numbers. Received: {y[y != np.floor(y)].flat[0]}"
+                    f"{self.name}: targets must be whole numbers. Received: "
+                    f"{y[y != np.floor(y)].reshape(-1)[0]}"
                 )
         if y.size and not (y.min() >= 0 and y.max() < K):
             raise ValueError(

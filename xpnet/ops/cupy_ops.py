@@ -585,7 +585,7 @@ def _slope(function) -> str | None:
 def _trace(trace, function) -> str | None:
     if isinstance(function, Linear):
         return ""
-    key = (trace, type(function), *sorted(vars(function).items()))
+    key = trace, type(function), repr(sorted(vars(function).items()))
     if key not in _traces:
         try:
             _traces[key] = trace(function)

@@ -35,6 +35,11 @@ class DeviceStep(Step):
         self.replica = Replica(model, self.ops, self.params.grads, self.head, slice(None))
         self.totals: Any = None  # of the epoch: the loss and each metric's sums, one after another
         self.sizes: list[int] = []
+        functions = [
+            getattr(layer, name, None) for layer in model.all_layers() for name in ("activation", "function")
+        ]
+        self._formulas = [self.optimizer, self.head.loss, *(f for f in functions if f is not None)]
+        self._settings = self._frozen()
         self.recorder = self.ops.recorder()
         self._recorded: dict[tuple, Any] = {}  # by batch: a recording, or None after the first run
 
@@ -50,7 +55,12 @@ class DeviceStep(Step):
 
     def __call__(self, n: int, kind: tuple) -> None:
         """Train on the next n samples that the control points at; kind: what else a recording depends on."""
-        key = (n, *kind, *self._frozen())
+        key = (n, *kind)
+        settings = self._frozen()
+        if settings != self._settings:  # which are numbers in the recordings' kernels
+            self.ops.synchronize()
+            self._recorded.clear()
+            self._settings = settings
         self.prepare()
         if self._recorded.get(key) is not None:
             self._recorded[key].launch()
@@ -66,8 +76,6 @@ class DeviceStep(Step):
         try:
             self.recorder.run(lambda: self.work(n))
         except self.ops.out_of_memory as error:
-            if not any(self._recorded.values()):
-                raise
             traceback.clear_frames(error.__traceback__)
             self._recorded.clear()  # what other batch sizes were recorded in is memory, too
             self.recorder.release()
@@ -85,10 +93,15 @@ class DeviceStep(Step):
         recording.launch()
         return True
 
-    def _frozen(self) -> tuple:
-        """What of the optimizer a recording has for good."""
+    def _frozen(self) -> list[str]:
+        """The settings of the formulas that a recording has for good."""
         free = ("learning_rate", "iterations", "owner")
-        return tuple(f"{name}={value!r}" for name, value in vars(self.optimizer).items() if name not in free)
+        return [
+            f"{name}={value!r}"
+            for formula in self._formulas
+            for name, value in vars(formula).items()
+            if name not in free
+        ]
 
     def prepare(self) -> None:
         """Tell the device what only the host knows."""
