@@ -797,12 +797,12 @@ def test_a_bad_batch_on_a_device_stops_all_later_updates_of_its_epoch(where):
 
 def test_a_callback_must_not_rebuild_the_model_within_an_epoch():
     x, y = data(40)
-    model = Sequential([L.Dense(3)], input_shape=x.shape[1:], device="cpu", seed=0)
+    model = Sequential([Dense(3)], input_shape=x.shape[1:], device="cpu", seed=0)
     model.compile("sgd", "sparse_categorical_crossentropy")
 
     class Move(callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             self.model.to("cpu")
 
-    with pytest.raises(RuntimeError, match="moved or rebuilt the model.*Expected: that in on_epoch_begin"):
+    with pytest.raises(RuntimeError, match=r"moved or rebuilt the model.*Expected: that in on_epoch_begin"):
         model.fit(x, y, batch_size=10, callbacks=Move(), verbose=0)

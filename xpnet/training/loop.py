@@ -74,8 +74,8 @@ def _run_epoch(model, step: Step, data, batch_size, number, shuffle, before, aft
                     hook(batch, logs)
             if model.params is not step.params:
                 raise RuntimeError(
-                    "a callback has moved or rebuilt the model (to, add, pop) within an epoch, whose steps go "
-                    "on with the old parameters. Expected: that in on_epoch_begin or on_epoch_end"
+                    "a callback moved or rebuilt the model (to, add, pop) within an epoch, whose steps go on "
+                    "with the old parameters. Expected: that in on_epoch_begin or on_epoch_end"
                 )
             if model.stop_training:
                 break
