@@ -214,7 +214,7 @@ class DeviceEpoch:
 
     def _read(self):
         with self._step.ops.running():
-            return self._step.ops.to_host(self._step.totals)
+            return np.array(self._step.ops.to_host(self._step.totals))  # the next epoch writes them
 
     def _settle(self) -> int:
         """Wait for the device and leave it as it was found; how many steps were not made."""
