@@ -53,6 +53,65 @@ def test_only_ops_and_device_ask_which_device_it_is(path):
     assert not found, f"{found[0]!r}: what depends on the device belongs in ops/"
 
 
+FORMULAS = [
+    *sorted((HOUSE / "layers").glob("*.py")),
+    *(HOUSE / f"{name}.py" for name in ("activations", "initializers", "losses", "metrics", "optimizers")),
+    HOUSE / "training" / "step.py",
+]
+ABOUT_DEVICES = {
+    "name",
+    "device",
+    "in_host_memory",
+    "owns",
+    "precisions",
+    "gpu",
+    "stream",
+    "blas",
+    "__class__",
+}
+
+
+def questions(tree):
+    """Where code asks on which device it is: of its ops, or of an array by its type or its methods."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            of = node.value
+            asked = of.id if isinstance(of, ast.Name) else of.attr if isinstance(of, ast.Attribute) else None
+            if (asked == "ops" and node.attr in ABOUT_DEVICES) or node.attr == "in_host_memory":
+                yield node
+            if asked == "xp" and node.attr in ("__name__", "cuda"):
+                yield node
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
+            first, *rest = (ast.unparse(arg) for arg in node.args)
+            kinds = r"\b(ndarray|generic|\w*Ops)\b"
+            if node.func.id in ("isinstance", "issubclass") and re.search(kinds, " ".join(rest)):
+                yield node
+            # a layer's own attributes may be looked for; an array's tell whose it is
+            if node.func.id in ("hasattr", "getattr") and rest[0] in ("'get'", "'device'", "'data'", "'set'"):
+                yield node
+            if node.func.id == "type" and first.split(".")[-1] in ("ops", "xp"):
+                yield node
+
+
+@pytest.mark.parametrize("path", FORMULAS, ids=name_of)
+def test_no_layer_knows_its_device(path):
+    """Nor a loss, a metric, an activation or an optimizer: one formula for all, which `ops` carries out."""
+    found = [ast.unparse(node) for node in questions(ast.parse(path.read_text(encoding="utf-8")))]
+    assert not found, f"{path.name} asks where it is: {found}; what depends on the device belongs in ops/"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "self.ops.in_host_memory", "ops.name == 'cupy'", "self.ops.device", "ops.owns(x)", "type(self.ops)",
+        "isinstance(x, np.ndarray)", "isinstance(self.ops, NumpyOps)", "hasattr(x, 'get')",
+        "getattr(x, 'device', None)", "ops.xp.__name__", "self.ops.xp.cuda", "type(ops.xp)",
+    ],
+)  # fmt: skip
+def test_such_questions_are_found(code):
+    assert list(questions(ast.parse(code)))
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_nothing_is_unpickled_or_evaluated(path):
     assert not {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal"} & set(imports(path))

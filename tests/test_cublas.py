@@ -165,6 +165,8 @@ def test_sizes_beyond_an_int_are_refused():
         blas.gemm("float32", 0, 0, 2, 2, 2**32 + 1, 0, 2, 0, 2, 0, 0, 2)
     with pytest.raises(OverflowError):
         blas.gemm_batched("float32", 0, 0, 2, 2, 2, 0, 2**31, 0, 0, 2, 0, 0, 0, 2, 0, 1)
+    with pytest.raises(OverflowError):
+        blas.gemm_batched("float32", 0, 0, 2, 2, 2, 0, 2, 0, 0, 2, 0, 0, 0, 2, 0, 2**31)
 
 
 # -- the twin finds wrong calls ----------------------------------------------------------------------------
@@ -346,6 +348,21 @@ def test_a_stream_that_could_not_be_set_is_tried_again():
     assert len(library.asked("cublasSetStream_v2")) == 2 and not library.asked("cublasGemmEx")
 
 
+def test_a_stream_that_could_not_be_left_is_set_again():
+    """A handle whose stream was changed, but whose workspace was not, is on neither."""
+    blas, library = make()
+    on(blas, 5)
+    multiply(blas)
+    library.status["cublasSetWorkspace_v2"] = 13
+    on(blas, 6)
+    with pytest.raises(CublasError):
+        multiply(blas)
+    library.status.clear()
+    on(blas, 5)
+    multiply(blas)
+    assert [call[1] for call in library.asked("cublasSetStream_v2")] == [5, 6, 5]
+
+
 def test_each_thread_has_its_own_handle_and_leaves_it_to_the_next():
     blas, library = make()
     multiply(blas)
@@ -425,7 +442,10 @@ def test_the_arguments_of_a_call(math, operand, out, compute):
     assert (call[7:11], call[11:15], call[16:20]) == (
         (0x10, operand, 4, 11), (0x20, operand, 4, 12), (0x30, out, 2, 13),
     )  # fmt: skip
-    assert number.from_address(call[15]).value == 0 and call[20:] == (9, compute, -1)
+    assert number.from_address(call[6]).value == 1 and number.from_address(call[15]).value == 0
+    assert call[20:] == (9, compute, -1)
+    blas.gemm_batched(math, 1, 0, 2, 3, 4, 0x10, 4, 11, 0x20, 4, 12, 1, 0x30, 2, 13, 9)
+    assert number.from_address(library.asked("cublasGemmStridedBatchedEx")[1][15]).value == 1
 
 
 @pytest.mark.parametrize("name", cublas.OVERRIDES)

@@ -4,6 +4,7 @@ Every test runs the code of `CupyOps` itself: on a GPU where there is one, and e
 runs the kernels as host C++, records graphs and refuses what a GPU would refuse.
 """
 
+import collections
 import copy
 import gc
 import logging
@@ -92,6 +93,50 @@ def test_training_follows_the_cpu_s(make_ops):
         np.testing.assert_allclose(models[1].state_dict()[name], value, rtol=1e-6, atol=1e-9, err_msg=name)
 
 
+def test_figures_of_several_metrics_are_the_cpu_s(make_ops):
+    """Each has as many sums as it needs, side by side with the others' on the device."""
+    x, y = images()
+    metrics, logs = ("f1", "confusion_matrix", "accuracy", "top_2_accuracy"), []
+    for device in ("cpu", make_ops("float64")):
+        model = compiled(device, [L.Flatten(), L.Dense(3)], metrics=metrics, precision="float64")
+        logs.append(model.fit(x, y, batch_size=BATCH, epochs=3, verbose=0).history)
+    assert set(logs[0]) == {"loss", *metrics}
+    for name, values in logs[0].items():
+        np.testing.assert_allclose(logs[1][name], values, rtol=1e-9, err_msg=name)
+
+
+def test_the_loss_of_an_epoch_whose_batches_are_summed_is_the_cpu_s(make_ops):
+    """The sums of the batches over the weight of all, not weighted once more."""
+    x, y = images()
+    for reduction in ("sum", "mean"):
+        logs = []
+        for device in ("cpu", make_ops("float64")):
+            model = compiled(device, [L.Flatten(), L.Dense(3)], precision="float64")
+            model.compile("sgd", xpnet.losses.SparseCategoricalCrossentropy(True, reduction=reduction))
+            history = model.fit(x, y, batch_size=BATCH, epochs=3, verbose=0).history
+            logs.append((*history["loss"], model.train_on_batch(x, y)))
+        np.testing.assert_allclose(logs[1], logs[0], rtol=1e-9, err_msg=reduction)
+
+
+def test_samples_of_another_type_or_order_are_not_read_by_an_old_recording(make_ops):
+    """Which has the type and strides of the samples it was made for in its kernels."""
+    x, y = images(2 * BATCH, (2, 6, 6))
+    whole = (x * 255).astype(np.uint8)
+    kinds = [whole.astype(np.float32), whole, whole.astype(np.float64), whole.transpose(0, 1, 3, 2)]
+    weight = np.linspace(0.5, 1, len(x))
+    models = [
+        compiled(device, [L.Flatten(), L.Dense(3)], "sgd", precision="float64", shape=(2, 6, 6))
+        for device in ("cpu", make_ops("float64"))
+    ]
+    for samples in (*kinds, *kinds):
+        for given in (None, weight):
+            losses = [
+                model.fit(samples, y, batch_size=BATCH, sample_weight=given, verbose=0).history["loss"]
+                for model in models
+            ]
+            np.testing.assert_allclose(losses[1], losses[0], rtol=1e-7)
+
+
 def test_replays_draw_fresh_dropout_masks(make_ops):
     """Without learning, only the masks can make the loss of one batch vary from replay to replay."""
     model = compiled(make_ops(), [L.Flatten(), L.Dropout(0.5), L.Dense(3)], xpnet.optimizers.SGD(0.0))
@@ -143,6 +188,71 @@ def test_steps_that_are_asked_for_from_another_stream_are_recorded_too(make_ops)
     for _ in range(4):
         other.train_on_batch(x, y)
     assert weights(model) == weights(other)
+
+
+def test_a_step_can_be_recorded_by_another_thread_than_ran_the_first(make_ops):
+    """Each thread has a handle of cuBLAS, whose workspace no capture can make."""
+    model = compiled(make_ops())
+    if not hasattr(model.ops.blas, "calls"):
+        pytest.skip("asks the twin of cuBLAS")
+    blas, ready, plain = model.ops.blas, set(), model.ops.blas.gemm_batched
+
+    def use(stream=None):
+        assert not model.ops.stream.is_capturing() or threading.get_ident() in ready
+        ready.add(threading.get_ident())
+
+    def gemm_batched(*args, **more):
+        blas.use()
+        plain(*args, **more)
+
+    blas.use, blas.gemm_batched = use, gemm_batched
+    x, y = images(4 * BATCH)
+    epoch = model.train_step().epoch(model._data(x, y), np.arange(len(x)), BATCH)
+    for batch in range(4):
+        thread = threading.Thread(target=epoch.step, args=(batch,))
+        thread.start()
+        thread.join()
+    epoch.finish()
+    assert len(recordings(model)) == 1
+
+
+class Mirror(L.Layer):
+    """A layer of one's own that hands views on, on a GPU: the image upside down."""
+
+    def forward(self, x, *, train):
+        return (x[::-1] if Mirror.views else x[::-1].copy()), None
+
+    def backward(self, dy, cache):
+        return self.forward(dy, train=True)[0]
+
+
+def test_views_are_taken_for_what_they_show(make_ops):
+    """Kernels go by addresses, so what does not lie as they expect is copied first."""
+    x, y = images(N, (2, 6, 6))
+    aligned = [Mirror(), L.Conv2D(32, 3, padding="same"), Mirror(), L.Conv2D(32, 1), Mirror()]
+    bodies = [
+        [Mirror(), L.Conv2D(3, 3, padding="same", activation="relu"), Mirror(), L.Conv2D(4, 2), Mirror()],
+        [*aligned, L.Conv2D(32, 3), Mirror()],
+        [Mirror(), L.MaxPooling2D(2), Mirror(), L.AveragePooling2D(2), Mirror()],
+        [
+            Mirror(),
+            L.BatchNormalization(),
+            Mirror(),
+            L.Dropout(0.5),
+            Mirror(),
+            L.Activation("tanh"),
+            Mirror(),
+        ],
+        [Mirror(), L.GlobalMaxPooling2D()],
+    ]
+    for body in bodies:
+        losses = []
+        for device in ("cpu", make_ops("float64")):
+            Mirror.views = device != "cpu"
+            layers = [*copy.deepcopy(body), L.Flatten(), L.Dense(3)]
+            model = compiled(device, layers, precision="float64", shape=(2, 6, 6))
+            losses.append(model.fit(x, y, batch_size=BATCH, epochs=2, verbose=0).history["loss"])
+        np.testing.assert_allclose(losses[1], losses[0], rtol=1e-9, err_msg=str(body))
 
 
 def test_interrupted_and_resumed_training_is_the_same_training(make_ops, tmp_path):
@@ -234,6 +344,27 @@ def test_samples_do_not_stay_on_the_device_after_training(make_ops):
     model.fit(*images(), batch_size=BATCH, verbose=0)
     control = model.params.control
     assert control.x is control.y is control.order is None
+
+
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+def test_images_that_are_not_square_keep_their_rows_and_columns(make_ops, data_format):
+    """Gathered on the device, in either order of channels: the CPU's training, sample by sample."""
+    x, y = images(N, (2, 4, 7))
+    shape, losses = (2, 4, 7), []
+    if data_format == "channels_last":
+        x, shape = np.ascontiguousarray(x.transpose(0, 2, 3, 1)), (4, 7, 2)
+    for device in ("cpu", make_ops("float64")):
+        model = xpnet.Sequential(
+            [L.Conv2D(3, (1, 3), activation="tanh"), L.Flatten(), L.Dense(3)],
+            input_shape=shape,
+            device=device,
+            precision="float64",
+            data_format=data_format,
+            seed=5,
+        )
+        model.compile("adam", "sparse_categorical_crossentropy")
+        losses.append(model.fit(x, y, batch_size=BATCH, epochs=3, verbose=0).history["loss"])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-9)
 
 
 # -- what goes wrong -----------------------------------------------------------------------------------------
@@ -445,6 +576,137 @@ def test_an_optimizer_that_cannot_be_traced_still_trains(make_ops, caplog):
         np.testing.assert_allclose(model.state_dict()[name], value, rtol=1e-7, atol=1e-10, err_msg=name)
 
 
+def test_an_optimizer_that_cannot_be_traced_heeds_the_norm_and_skips_what_is_not_finite(make_ops):
+    """It reads both from the device's own record of the step."""
+    x, y = images()
+    models = []
+    for device, kind in (("cpu", xpnet.optimizers.SGD), (make_ops("float64"), Sorted)):
+        layers = [L.Flatten(), L.Dense(8), L.Dense(3)]
+        optimizer = kind(0.1, global_clipnorm=0.05)
+        models.append(compiled(device, layers, optimizer, metrics=(), precision="float64"))
+        models[-1].fit(x, y, batch_size=BATCH, epochs=3, verbose=0)
+    expected, model = models
+    for name, value in expected.state_dict().items():
+        np.testing.assert_allclose(model.state_dict()[name], value, rtol=1e-7, atol=1e-10, err_msg=name)
+    before = weights(model)
+    bad = x[:BATCH].astype(np.float64)
+    bad[3] = 1e308
+    with pytest.raises(NonFiniteError):
+        model.train_on_batch(bad, y[:BATCH])
+    assert weights(model) == before
+
+
+def test_a_batch_whose_weights_are_all_zero_moves_nothing(make_ops):
+    """Its mean is that of nothing, 0, for every loss."""
+    x, y = images()
+    w = np.where(np.arange(N) < BATCH, 0.0, 1.0)
+    for loss in ("mse", "sparse_categorical_crossentropy"):
+        results = []
+        for device in ("cpu", make_ops("float64")):
+            model = compiled(device, [L.Flatten(), L.Dense(3)], "sgd", (), "float64")
+            model.compile("sgd", loss)
+            given = np.eye(3)[y] if loss == "mse" else y
+            history = model.fit(
+                x, given, batch_size=BATCH, epochs=3, sample_weight=w, shuffle=False, verbose=0
+            ).history
+            results.append((history["loss"], *model.state_dict().values()))
+        for ours, cpu_s in zip(results[1], results[0]):
+            np.testing.assert_allclose(ours, cpu_s, rtol=1e-9, err_msg=loss)
+
+
+def test_a_replayed_step_launches_its_graph_and_nothing_else(make_ops, monkeypatch):
+    """The host only says "again": what the device counts for itself is not written to it once more."""
+    import fake_cupy
+
+    model = compiled(make_ops())
+    if model.ops.xp is not fake_cupy.cupy:
+        pytest.skip("only the fake can count")
+    x, y = images(6 * BATCH)
+    launched = []
+    plain = fake_cupy.RawFunction.__call__
+    monkeypatch.setattr(
+        fake_cupy.RawFunction,
+        "__call__",
+        lambda self, *args, **more: (launched.append(self.name), plain(self, *args, **more))[1],
+    )
+    epoch = model.train_step().epoch(model._data(x, y), np.arange(len(x)), BATCH)
+    for batch in range(6):
+        launched.clear()
+        epoch.step(batch)
+        assert batch < 2 or not launched
+    (recording,) = recordings(model)
+    assert recording.graph.launches == 5
+    epoch.finish()
+
+
+def test_figures_add_up_again_after_memory_ran_out(make_ops):
+    """They outlive the memory of the steps, which goes as that of a batch is sought that fits."""
+    ops, shape = make_ops(), (1, 32, 32)
+    pool = ops.xp.get_default_memory_pool()
+    x, y = images(256, shape)
+
+    def model(ops):
+        made = compiled(ops, [L.Conv2D(8, 3, padding="same"), L.Flatten(), L.Dense(3)], shape=shape)
+        made.fit(x[:64], y[:64], batch_size=16, epochs=2, verbose=0)
+        return made
+
+    def more(model):
+        history = model.fit(x[:64], y[:64], batch_size=16, epochs=4, initial_epoch=2, verbose=0)
+        return history.history, weights(model)
+
+    want = more(model(make_ops()))
+    pool.free_all_blocks()
+    pool.set_limit(size=pool.used_bytes() + (4 << 20))
+    try:
+        short = model(ops)
+        with pytest.raises(DeviceMemoryError):
+            short.fit(x, y, batch_size=256, epochs=3, initial_epoch=2, verbose=0)
+        assert more(short) == want
+    finally:
+        pool.set_limit(size=0)
+
+
+def test_what_was_recorded_gives_its_memory_back_to_the_batch_that_is_sought(make_ops, monkeypatch):
+    """A model that has trained finds no smaller a batch than one that has not."""
+    import fake_cupy
+
+    shape = (1, 32, 32)
+    x, y = images(256, shape)
+    found = []
+    for epochs in (0, 2):
+        gc.collect()
+        ops = make_ops()
+        if ops.xp is not fake_cupy.cupy:
+            pytest.skip("only the fake's card has the size of one's choice")
+        pool = ops.xp.get_default_memory_pool()
+        pool.free_all_blocks()
+        model = compiled(ops, [L.Conv2D(8, 3, padding="same"), L.Flatten(), L.Dense(3)], shape=shape)
+        with monkeypatch.context() as patch:
+            used = fake_cupy.Machine.memory - ops.xp.cuda.Device(0).mem_info[0]
+            patch.setattr(fake_cupy.Machine, "memory", used + (8 << 20))
+            model.fit(x[:64], y[:64], batch_size=32, epochs=epochs, verbose=0)
+            with pytest.raises(DeviceMemoryError) as error:
+                model.fit(x, y, batch_size=256, epochs=epochs + 1, initial_epoch=epochs, verbose=0)
+        found.append(int(str(error.value).split("batch_size of ")[1].split()[0]))
+        del model, ops
+    assert found[1] >= found[0] > 0
+
+
+def test_a_recording_needs_no_memory_but_what_the_first_step_found(make_ops):
+    """Both have the private pool, which nobody else takes memory from."""
+    model = compiled(make_ops())
+    x, y = images(4 * BATCH)
+    step = model.train_step()
+    epoch = step.epoch(model._data(x, y), np.arange(len(x)), BATCH)
+    epoch.step(0)
+    found = step.recorder.pool.total_bytes()
+    epoch.step(1)
+    epoch.step(2)
+    epoch.finish()
+    assert recordings(model)
+    assert step.recorder.pool.total_bytes() == found > 0
+
+
 def test_out_of_memory_names_the_layer_and_a_batch_that_fits(make_ops):
     ops = make_ops()
     pool = ops.xp.get_default_memory_pool()
@@ -540,6 +802,35 @@ def test_precision_is_said_as_what_it_means(make_ops):
     }
 
 
+def test_convolutions_and_dense_layers_multiply_in_what_the_precision_says(make_ops):
+    """By "auto" the ones in tf32 and the others in float32, forward and backward."""
+    conv_layers = [L.Conv2D(32, 3, padding="same"), L.Conv2D(32, 3)]
+    x, y = images(16, (16, 6, 6))
+    for precision, conv, dense in [
+        ("auto", "tf32", "float32"),
+        ("float32", "float32", "float32"),
+        ("tf32", "tf32", "tf32"),
+        ("bfloat16", "bfloat16", "bfloat16"),
+    ]:
+        used = []
+        for layers, shape in ((conv_layers, (16, 6, 6)), ([], (576,))):
+            ops = make_ops(precision)
+            if not hasattr(ops.blas, "calls"):
+                pytest.skip("listens to the twin of cuBLAS")
+            model = compiled(
+                ops, [*copy.deepcopy(layers), L.Flatten(), L.Dense(3)], precision=precision, shape=shape
+            )
+            asked, plain = [], ops.blas.gemm_batched
+            ops.blas.gemm_batched = lambda math, *args, a=asked, f=plain, **more: (
+                a.append(math),
+                f(math, *args, **more),
+            )
+            model.gradients(x.reshape(16, *shape), y)
+            used.append(collections.Counter(asked))
+        assert used[1] == {dense: 2}, "y and dw; nothing asks for dx"
+        assert set(used[0] - collections.Counter({dense: 3})) == {conv}
+
+
 @pytest.mark.parametrize("precision, most", [("float32", 2e-5), ("tf32", 5e-3), ("bfloat16", 5e-2)])
 def test_gradients_are_as_exact_as_the_precision(make_ops, precision, most):
     """Aligned sizes, so that convolutions take the route of matrix products."""
@@ -559,3 +850,66 @@ def test_gradients_are_as_exact_as_the_precision(make_ops, precision, most):
         error = np.abs(ours[name] - want).max() / np.abs(want).max()
         assert error < most, name
         assert ours[name].dtype == np.float32
+
+
+# -- cards ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """The pretended machine, to be changed, and a function that makes operations on one of its cards."""
+    import fake_cupy
+
+    from xpnet.ops.cupy_ops import CupyOps
+
+    cuda_ops("host")  # or skip
+    for name in ("devices", "capability"):
+        monkeypatch.setattr(fake_cupy.Machine, name, getattr(fake_cupy.Machine, name))
+    return fake_cupy.Machine, lambda index=0, precision="auto", cupy=fake_cupy.cupy: CupyOps(
+        index, precision, cupy, fake_cupy.Twin()
+    )
+
+
+def test_a_card_without_tensor_cores_for_it_says_so_and_computes_in_float32(card):
+    machine, make = card
+    machine.capability = "75"
+    for precision in ("auto", "float32", "tf32", "bfloat16"):
+        ops = make(precision=precision)
+        assert (ops.conv_math, ops.dense_math) == ("float32", "float32")
+        if precision in ("tf32", "bfloat16"):
+            with pytest.warns(xpnet.DeviceFallbackWarning, match=f"'{precision}' is not available on cuda:0"):
+                compiled(ops, precision=precision)
+    machine.capability = "120"
+    assert (make().conv_math, make(precision="bfloat16").dense_math) == ("tf32", "bfloat16")
+
+
+def test_a_memory_limit_is_that_of_its_own_card(card):
+    machine, make = card
+    machine.devices = 2
+    ops = make(1)
+    pool, cards = ops.xp.get_default_memory_pool(), [ops.xp.cuda.Device(index) for index in range(2)]
+    try:
+        ops.limit_memory(1 << 20)
+        limits = []
+        for one in cards:
+            with one:
+                limits.append(pool.get_limit())
+        assert limits == [0, 1 << 20]
+    finally:
+        ops.limit_memory(0)
+
+
+def test_a_card_that_cannot_add_is_no_card(card):
+    """Its first sum is tried before a model is put on it."""
+    _, make = card
+
+    class Broken:
+        def __getattr__(self, name):
+            return getattr(real, name)
+
+        def ones(self, *args):
+            return real.zeros(*args)
+
+    real = make().xp
+    with pytest.raises(RuntimeError, match="the first sum on the GPU was wrong"):
+        make(cupy=Broken())

@@ -1,5 +1,8 @@
 """Kernels that sum by features, and that add the bias and the activation, against NumPy."""
 
+import re
+from pathlib import Path
+
 import host_cuda
 import kernel_cases
 import numpy as np
@@ -156,3 +159,19 @@ def test_maps_that_are_not_contiguous_are_refused(gpu):
         sums.feature_sum(gpu.kernels, a[:, :, :, ::2], gpu.kernels.empty(3, np.float32))
     with pytest.raises(ValueError, match=r"one shape.*\(4, 3, 2, 5\)"):
         sums.finish_backward(gpu.kernels, a, a[1:], None, BEND)
+
+
+SOURCES = sorted(p for p in Path(sums.__file__).parent.iterdir() if p.suffix in (".cu", ".cuh"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.name)
+def test_what_blocks_leave_for_the_last_is_fenced_off_on_both_sides(path):
+    """On the CPU every write is seen at once; on a GPU a block's partial sums may become visible after its
+    count, and the last block may have read them before.
+    """
+    text = re.sub(r"//[^\n]*", "", path.read_text(encoding="utf-8"))
+    for function in re.split(r"\n}\n", text):
+        if "atomicAdd" in function:
+            before, after = function.split("atomicAdd")
+            assert "__threadfence();" in before and "__threadfence();" in after
+    assert "atomicAdd" in text or path.name not in ("reduce.cuh", "loss.cu")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import strict_xp
 from cases import CASES, Case, assert_close, gradients
+from conftest import cuda_ops
 
 import xpnet
 from xpnet import layers as L
@@ -240,21 +241,40 @@ def test_a_step_s_gradient_is_that_of_backward(case, ops, rng):
         assert_close(g, expected[name], 1e-9, name)
 
 
-@every_layer
-def test_a_step_never_waits_for_the_device(case, rng):
-    """On the device: no read-back, and no copy but that of a dropout mask's bits."""
-    model = step_model(case, strict_xp.strict_ops(), precision="float32")
-    x, y = inputs(case, rng, N, "float32"), rng.standard_normal((N, *model.output_shape)).astype("float32")
-    data = model._data(x, y, np.ones(N))
-    epoch = model.train_step().epoch(data, np.tile(np.arange(N), 2), N)
+@pytest.fixture(params=["strict", "cuda-host"])
+def device_ops(request):
+    """Operations whose syncs are counted: the plain ones, and those of the GPU with its recorded steps."""
+    if request.param == "strict":
+        return strict_xp.strict_ops()
+    return cuda_ops("host")
+
+
+def second_step(model, data):
+    """Train on a batch of all samples of data, and again while syncs are counted; the recorded second step,
+    or None where these operations record none.
+    """
+    epoch = model.train_step().epoch(data, np.tile(np.arange(len(data)), 2), len(data))
     epoch.step(0)
     strict_xp.syncs.reset()
     epoch.step(1)
-    masks = sum(isinstance(layer, L.Dropout) and layer.rate > 0 for layer in model.all_layers())
-    assert strict_xp.syncs.count == strict_xp.syncs.copies_to_host == 0
-    assert strict_xp.syncs.copies_to_device <= masks
+    counted = strict_xp.syncs.count, strict_xp.syncs.copies_to_host, strict_xp.syncs.copies_to_device
     epoch.finish()
     assert np.isfinite(on_host(model.params.values)).all()
+    (recording,) = model.train_step()._recorded.values()
+    return counted, recording
+
+
+@every_layer
+def test_a_step_never_waits_for_the_device(case, device_ops, rng):
+    """On the device: no read-back, and no copy but that of a dropout mask's bits, which a GPU draws."""
+    model = step_model(case, device_ops, precision="float32")
+    x, y = inputs(case, rng, N, "float32"), rng.standard_normal((N, *model.output_shape)).astype("float32")
+    (waits, to_host, to_device), recording = second_step(model, model._data(x, y, np.ones(N)))
+    on_gpu = device_ops.name == "cupy"
+    masks = sum(isinstance(layer, L.Dropout) and layer.rate > 0 for layer in model.all_layers())
+    assert waits == to_host == 0
+    assert to_device <= (0 if on_gpu else masks)
+    assert (recording is not None) == on_gpu, "what asks the host for something cannot be recorded"
 
 
 LOSSES = {
@@ -266,6 +286,8 @@ LOSSES = {
     "mae": np.ones((N, 3)),
     "huber": np.ones((N, 3)),
 }
+HEADS = [(loss, last) for loss in LOSSES for last in {None: 0, xpnet.losses.get(loss).folds: 0}]
+"""Each loss behind logits, and behind the activation that is folded into it."""
 OPTIMIZERS = [
     lambda o: o.SGD(momentum=0.9, nesterov=True, clipnorm=0.1),
     lambda o: o.Adagrad(epsilon=0, clipvalue=0.1),
@@ -275,16 +297,14 @@ OPTIMIZERS = [
 ]
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(("loss", "last"), HEADS)
 @pytest.mark.parametrize("optimizer", range(len(OPTIMIZERS)))
-def test_neither_losses_nor_metrics_nor_optimizers_wait_for_the_device(loss, optimizer, rng):
+def test_neither_losses_nor_metrics_nor_optimizers_wait_for_the_device(
+    loss, last, optimizer, device_ops, rng
+):
     made = OPTIMIZERS[optimizer](xpnet.optimizers)
-    model = xpnet.Sequential(
-        [L.Dense(5, activation="relu"), L.BatchNormalization(), L.Dense(3)],
-        input_shape=(4,),
-        device=strict_xp.strict_ops(),
-        seed=0,
-    )
+    layers = [L.Dense(5, activation="relu"), L.BatchNormalization(), L.Dense(3, activation=last)]
+    model = xpnet.Sequential(layers, input_shape=(4,), device=device_ops, seed=0)
     metrics = ["mse", "mae"] if len(LOSSES[loss].shape) == 2 else []
     if loss.endswith("crossentropy"):
         metrics += ["accuracy", "top_5_accuracy", "precision", "recall", "f1", "confusion_matrix"]
@@ -292,11 +312,9 @@ def test_neither_losses_nor_metrics_nor_optimizers_wait_for_the_device(loss, opt
         metrics += ["r2"]
     model.compile(made, loss, metrics)
     data = model._data(rng.standard_normal((N, 4)), LOSSES[loss], np.ones(N))
-    epoch = model.train_step().epoch(data, np.tile(np.arange(N), 2), N)
-    epoch.step(0)
-    strict_xp.syncs.reset()
-    epoch.step(1)
-    assert strict_xp.syncs.count == strict_xp.syncs.copies_to_host == strict_xp.syncs.copies_to_device == 0
+    counted, recording = second_step(model, data)
+    assert counted == (0, 0, 0)
+    assert (recording is not None) == (device_ops.name == "cupy")
 
 
 @every_layer
@@ -415,3 +433,17 @@ def test_both_orders_of_channels_compute_the_same(ops, order, rng):
         dx = model.backward(dy.transpose(0, 2, 3, 1), caches)
         assert_close(y.transpose(0, 3, 1, 2), expected, 1e-12)
         assert_close(dx.transpose(0, 3, 1, 2), expected_dx, 1e-12)
+
+
+def test_a_vector_becomes_a_channels_last_map_and_back(ops, rng):
+    model = xpnet.Sequential(
+        [L.Reshape((3, 2, 4))],
+        input_shape=(24,),
+        device=ops,
+        precision="float64",
+        data_format="channels_last",
+    )
+    x, dy = rng.standard_normal((N, 24)), rng.standard_normal((N, 3, 2, 4))
+    y, caches = model.forward(x, train=True)
+    np.testing.assert_array_equal(y, x.reshape(N, 3, 2, 4))
+    np.testing.assert_array_equal(model.backward(dy, caches), dy.reshape(N, 24))

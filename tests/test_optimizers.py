@@ -200,6 +200,21 @@ def test_clipping_by_its_formula(kind, ops):
         assert_close(value, before[key] - g, 1e-12, key)
 
 
+@pytest.mark.parametrize("kind", ["clipnorm", "global_clipnorm"])
+def test_elements_are_limited_before_norms_are_taken(kind, ops):
+    """The other way round the norms would be those of what is no longer the gradient."""
+    model = model_with(SGD(1.0, clipvalue=0.5, **{kind: 0.8}), ops)
+    before, (grads,) = model.state_dict(), random_gradients(1, "float64")
+    limited = {key: np.clip(g, -0.5, 0.5) for key, g in grads.items()}
+    assert any((limited[key] != g).any() for key, g in grads.items())
+    apply(model, grads)
+    whole = math.sqrt(sum((g**2).sum() for g in limited.values()))
+    for key, value in model.state_dict().items():
+        g = limited[key]
+        norm = np.linalg.norm(g) if kind == "clipnorm" else whole
+        assert_close(value, before[key] - g * min(1, 0.8 / (norm + 1e-6)), 1e-12, key)
+
+
 def test_clipping_a_gradient_of_zero_changes_nothing(ops):
     for kind in CLIPS:
         model = model_with(SGD(1.0, **{kind: 0.5}), ops)

@@ -96,6 +96,25 @@ def test_forward(blas, rng, case, math):
         agree(blas.to_host(y), want, math, w.size // w.shape[1])
 
 
+def test_rows_are_finished_once_each_and_when_their_sums_are_whole(blas, rng, case):
+    """Bias and activation are added in place: twice, or to half a sum, would be wrong."""
+    window = case[1]
+    (x, w, dz), (x64, w64, _) = draw(rng, case, "float64")
+    x, w, want = blas.to_device(x), blas.to_device(w), REFERENCE.conv2d(x64, w64, window)
+    for rows in (None, 1, 2, 3, 100):
+        y, finished = blas.empty(dz.shape, np.float64), []
+
+        def finish(block, y=y, finished=finished):
+            assert block.data.ptr == y.data.ptr + sum(finished) * y.strides[0]
+            finished.append(len(block))
+            block += 1
+            block *= 2
+
+        zero_copy.forward(blas.calls, "float64", x, w, y, window, rows, finish)
+        agree(blas.to_host(y), 2 * (want + 1), "float64", w.size // w.shape[1])
+        assert sum(finished) == len(want)
+
+
 SPLITS = {
     "as it is": {},
     "one part": {"TILES": 1},
