@@ -148,6 +148,19 @@ def test_replays_draw_fresh_dropout_masks(make_ops):
     np.testing.assert_allclose(losses, [cpu.train_on_batch(x, y)[0] for _ in range(6)], rtol=1e-5)
 
 
+def test_a_model_that_moved_draws_the_masks_of_the_step_it_has_come_to(make_ops):
+    """Before it has made a step there, too: the device is told what number the host counts."""
+    x, y = images(BATCH)
+    models = [compiled("cpu", [L.Flatten(), L.Dropout(0.5), L.Dense(3)], precision="float64") for _ in "ab"]
+    for model in models:
+        model.fit(x, y, batch_size=4, epochs=2, verbose=0)
+    models[1].to(make_ops("float64"))
+    np.testing.assert_allclose(models[1].forward(x, train=True)[0], models[0].forward(x, train=True)[0])
+    gradients = models[1].gradients(x, y)
+    for name, want in models[0].gradients(x, y).items():
+        np.testing.assert_allclose(gradients[name], want, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
 def test_a_schedule_s_rate_reaches_replayed_steps(make_ops):
     x, y = images()
     models = []
@@ -195,11 +208,11 @@ def test_a_step_can_be_recorded_by_another_thread_than_ran_the_first(make_ops):
     model = compiled(make_ops())
     if not hasattr(model.ops.blas, "calls"):
         pytest.skip("asks the twin of cuBLAS")
-    blas, ready, plain = model.ops.blas, set(), model.ops.blas.gemm_batched
+    blas, ready, plain = model.ops.blas, threading.local(), model.ops.blas.gemm_batched
 
     def use(stream=None):
-        assert not model.ops.stream.is_capturing() or threading.get_ident() in ready
-        ready.add(threading.get_ident())
+        assert not model.ops.stream.is_capturing() or hasattr(ready, "handle")
+        ready.handle = True
 
     def gemm_batched(*args, **more):
         blas.use()

@@ -82,6 +82,15 @@ def test_thresholds_at_both_ends(gpu, rng, threshold):
     )
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("size", [3, 16, 50])
+def test_bits_that_are_the_threshold_are_kept(gpu, size, order):
+    """Element by element, so that those of whole fours and those behind the last four are among them."""
+    x = np.asarray(np.ones((2, size), np.float32), order=order)
+    for bits in philox_bits(3, 1, 2**33, 0, 2 * size).tolist():
+        check(gpu, x, threshold=bits)
+
+
 @pytest.mark.parametrize("shape", [(7, 48), (64, 10), (1, 33), (33, 1), (130, 17)])
 def test_vectors_with_transposed_memory_have_the_mask_of_their_elements(gpu, rng, shape, precision):
     check(gpu, np.asfortranarray(rng.normal(size=shape).astype(precision)))
@@ -99,6 +108,22 @@ def test_forward_on_memory_that_is_not_aligned(gpu, rng):
     want_y, want_mask = expected(x[1:], 1, 2, 7, 30000, 2.0)
     np.testing.assert_array_equal(gpu.to_host(mask)[1:], want_mask)
     np.testing.assert_array_equal(gpu.to_host(y)[1:], want_y)
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_one_array_that_is_not_aligned_is_enough(gpu, rng, which):
+    x = rng.normal(size=100).astype("f4")
+    given, y, mask = (
+        gpu.to_device(np.full(101, np.nan, "f4"))[1:]
+        if k == which
+        else gpu.to_device(np.full(100, np.nan, "f4"))
+        for k in range(3)
+    )
+    given[...] = gpu.to_device(x)
+    dropout.forward(gpu.kernels, given, y, mask, control_at(gpu, 7), 1, 2, 30000, 2.0)
+    want_y, want_mask = expected(x, 1, 2, 7, 30000, 2.0)
+    np.testing.assert_array_equal(gpu.to_host(mask), want_mask)
+    np.testing.assert_array_equal(gpu.to_host(y), want_y)
 
 
 def test_the_mask_follows_the_devices_step(gpu):

@@ -1,5 +1,9 @@
 """The kernels that bring arrays into another order or type, against NumPy."""
 
+import ctypes
+import mmap
+import sys
+
 import kernel_cases
 import numpy as np
 import pytest
@@ -131,6 +135,68 @@ def test_pad_of_memory_that_is_not_aligned(gpu, rng):
     np.testing.assert_array_equal(gpu.to_host(out), Ops().pad(x, ((1, 0), (0, 1)), 2.0))
 
 
+def test_pad_into_memory_that_is_not_aligned(gpu, rng):
+    x = numbers(rng, (3, 2, 4, 8), "float32")
+    memory = uninitialised(gpu, 1 + 4 * 2 * 5 * 8, "float32")
+    out = memory[1:].reshape(4, 2, 5, 8)
+    layout.pad(gpu.kernels, gpu.to_device(x), out, ((1, 0), (0, 1)), 2.0)
+    np.testing.assert_array_equal(gpu.to_host(out), Ops().pad(x, ((1, 0), (0, 1)), 2.0))
+
+
+class Edge:
+    """An array of the CPU right behind memory that may not be read (first), or right before such (last)."""
+
+    def __init__(self, a):
+        page = mmap.PAGESIZE
+        size = -(-a.nbytes // page) * page
+        self.memory = mmap.mmap(-1, size + 2 * page)
+        start = np.frombuffer(self.memory, np.uint8).ctypes.data
+        libc = ctypes.CDLL(None, use_errno=True)
+        for at in (start, start + page + size):
+            assert not libc.mprotect(ctypes.c_void_p(at), page, 0)
+        room = np.frombuffer(self.memory, np.uint8)[page : page + size]
+        self.first = room[: a.nbytes].view(a.dtype).reshape(a.shape)
+        self.last = room[size - a.nbytes :].view(a.dtype).reshape(a.shape)
+
+
+def test_nothing_is_read_before_or_behind_the_samples(gpu, rng):
+    """Though the threads of a tile are more than its samples and positions."""
+    if not isinstance(gpu.kernels.empty(1, "f4"), np.ndarray):
+        pytest.skip("memory is protected on the CPU")
+    if sys.platform != "linux":
+        pytest.skip("protects memory as Linux does")
+    for shape in [(5, 2, 3, 3), (1, 3, 7, 5), (37, 1, 4, 4)]:
+        x = numbers(rng, shape, "float32")
+        edge = Edge(x)
+        for placed in (edge.first, edge.last):
+            placed[...] = x
+            out = uninitialised(gpu, (shape[2], shape[1], shape[3], shape[0]), "float32")
+            layout.pack(gpu.kernels, placed, out)
+            np.testing.assert_array_equal(out, packed(x, "float32"))
+            whole = packed(x, "float32")
+            room = placed.reshape(whole.shape)
+            room[...] = whole
+            back = uninitialised(gpu, shape, "float32")
+            layout.unpack(gpu.kernels, room, back)
+            np.testing.assert_array_equal(back, x)
+
+
+def test_samples_beyond_32_bits_are_found(gpu):
+    """Sample number times the size of a sample passes 2^31 in data sets of a few gigabytes."""
+    if not isinstance(gpu.kernels.empty(1, "f4"), np.ndarray):
+        pytest.skip("memory that is never touched costs nothing on the CPU alone")
+    x = np.zeros((3 << 20, 1024), np.uint8)  # only the pages that are read exist
+    x[-1] = np.arange(1024) % 251
+    order = gpu.to_device(np.array([0, len(x) - 1]))
+    control = control_of(gpu, x=address(x), order=address(order))
+    rows = uninitialised(gpu, (2, 1024), "float32")
+    layout.gather_rows(gpu.kernels, control, "x", "uint8", rows)
+    np.testing.assert_array_equal(rows, x[[0, -1]])
+    maps = uninitialised(gpu, (32, 1, 32, 2), "float32")
+    layout.gather_map(gpu.kernels, control, np.dtype("uint8"), (1024, 1024, 32, 1), maps)
+    np.testing.assert_array_equal(maps, packed(x[[0, -1]].reshape(2, 1, 32, 32), "float32"))
+
+
 def test_maps_beyond_32_bits_are_numbered_with_64(gpu, rng, monkeypatch):
     monkeypatch.setattr(layout, "LARGE", 1)
     launch, used = gpu.kernels.launch, []
@@ -224,6 +290,16 @@ def test_bfloat16_is_the_nearest_and_ties_go_to_even(gpu, rng, size):
     np.testing.assert_array_equal(got[np.isinf(x)], (x[np.isinf(x)].view(np.uint32) >> 16).astype(np.uint16))
     nan = got[np.isnan(x)]
     assert ((nan & 0x7F80) == 0x7F80).all() and (nan & 0x7F).all(), "a NaN did not stay one"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 1022, 1023])
+def test_bfloat16_leaves_what_lies_behind_alone(gpu, rng, size):
+    """Guards of NaN would not show it: a NaN is what NaN is rounded to."""
+    x, out = gpu.to_device(np.arange(size + 8, dtype="f4")), gpu.to_device(np.full(size + 8, 7, np.uint16))
+    cast.to_bfloat16(gpu.kernels, x[:size], out[:size])
+    got = gpu.to_host(out)
+    np.testing.assert_array_equal(got[:size], nearest_bfloat16(np.arange(size, dtype="f4")))
+    assert (got[size:] == 7).all()
 
 
 def test_bfloat16_of_memory_that_is_not_aligned(gpu, rng):

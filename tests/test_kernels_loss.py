@@ -82,6 +82,17 @@ def test_logits_with_transposed_memory(gpu, rng, shape, precision):
     agree(run(gpu, p, y, divisor=7.0, transposed=True), formula(p, y, None, 7.0, 0.0, True), precision)
 
 
+@pytest.mark.parametrize("of_p", ["C", "F"])
+def test_logits_and_their_derivative_may_lie_differently(gpu, rng, of_p, precision):
+    p, y = rng.normal(size=(50, 10)).astype(precision), targets(rng, "labels", 50, 10, precision)
+    value = gpu.to_device(np.full((), np.nan, precision))
+    dp = gpu.to_device(np.full_like(p, np.nan, order="F" if of_p == "C" else "C"))
+    given = gpu.to_device(np.asarray(p, order=of_p))
+    kernel.crossentropy(gpu.kernels, given, gpu.to_device(y), None, 7.0, 0.0, True, value, dp)
+    got = gpu.to_host(value)[()], gpu.to_host(dp)
+    agree(got, formula(p, y, None, 7.0, 0.0, True), precision)
+
+
 @pytest.mark.parametrize("K", [4, 10, 1000])
 def test_large_logits_stay_exact(gpu, K):
     p = np.zeros((3, K), np.float32)
