@@ -16,7 +16,7 @@ class Conv2D(Layer):
         z[oh, f, ow, n] = b[f] + sum over kh, kw, c of  W[f, c, kh, kw]  x[oh SH + kh DH, c, ow SW + kw DW, n]
 
     W is (F, C/G, KH, KW) and b (F,), as in torch.nn.Conv2d; memory holds W as (KW, F, KH, C/G), so that each
-    kernel column is one matrix (F, KH*C/G): see `columns_view` in ops/numpy_ops.py.
+    kernel column is one matrix (F, KH*C/G): see `columns_view` in ops/convolution.py.
 
     filters: F.  kernel_size, strides, dilation_rate: a number or (rows, columns).  padding: "valid" (none),
     "same" (output size = input size / strides, rounded up; the odd element at the end, as in Keras), a number

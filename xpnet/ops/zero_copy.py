@@ -2,7 +2,7 @@
 
 In a map x (H, C, W, N) the KH*C patch rows of one output row follow each other W*N elements apart, and along
 each of them OW output columns of N samples are one run.  So the im2col matrix of kernel column j and output
-row r, KH*C x OW*N, stands in the map (`numpy_ops.columns_view`): it begins j*DW*N elements into image row
+row r, KH*C x OW*N, stands in the map (`convolution.columns_view`): it begins j*DW*N elements into image row
 SH*r, with leading dimension W*N.  The matrices of all output rows are a strided batch, in which neighbours
 overlap:
 
