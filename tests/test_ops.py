@@ -8,7 +8,7 @@ import pytest
 from cases import assert_close
 
 from xpnet import activations
-from xpnet.ops import memory, numpy_ops
+from xpnet.ops import convolution, memory
 from xpnet.ops.geometry import Window
 from xpnet.ops.numpy_ops import NumpyOps
 from xpnet.ops.reference import Ops, philox_bits
@@ -24,7 +24,7 @@ def host(a):
 def blocks(request, monkeypatch):
     """NumpyOps as it is, and made to work in blocks of one or two rows even on small maps."""
     if request.param == "small-blocks":
-        monkeypatch.setattr(numpy_ops, "CACHE", 3000)
+        monkeypatch.setattr(convolution, "CACHE", 3000)
 
 
 # -- convolution ---------------------------------------------------------------------------------------------
