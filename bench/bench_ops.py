@@ -37,15 +37,16 @@ def test_conv2d(timed, ops, size, part):
     timed(calls[part])
 
 
-@pytest.mark.parametrize("part", ["forward", "backward"])
+@pytest.mark.parametrize("part", ["forward", "forward, training", "backward"])
 def test_max_pool(timed, ops, part):
     x = ops.asarray(np.random.default_rng(0).standard_normal((24, 64, 24, 64), dtype=np.float32))
     window = Window((2, 2), (2, 2))
-    y = ops.max_pool(x, window)
+    y, kept = ops.max_pool_train(x, window)
     dy = ops.xp.ones_like(y)
     calls = {
         "forward": lambda: ops.max_pool(x, window),
-        "backward": lambda: ops.max_pool_backward(dy, x, y, window),
+        "forward, training": lambda: ops.max_pool_train(x, window),
+        "backward": lambda: ops.max_pool_train_backward(dy, kept, window),
     }
     timed(calls[part])
 

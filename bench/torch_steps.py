@@ -22,9 +22,21 @@ def module(model) -> nn.Sequential:
     return net
 
 
-def modules(layer) -> list[nn.Module]:
-    """What stands for a layer of the workloads."""
-    shape = layer.in_shape
+def fresh(name: str) -> nn.Sequential:
+    """A workload's torch.nn.Sequential with PyTorch's own initial weights, for which no xpnet model is built:
+    shapes come from running it on PyTorch's "meta" device, which has no memory.
+    """
+    shape, made = WORKLOADS[name].input_shape, []
+    for layer in WORKLOADS[name].layers():
+        made += modules(layer, shape)
+        with torch.device("meta"):
+            shape = tuple(nn.Sequential(*modules(layer, shape))(torch.empty(1, *shape)).shape[1:])
+    return nn.Sequential(*made)
+
+
+def modules(layer, shape=None) -> list[nn.Module]:
+    """What stands for a layer of the workloads; shape: of its input, where the layer is not built."""
+    shape = shape or layer.in_shape
     if isinstance(layer, layers.Conv2D):
         made: nn.Module = nn.Conv2d(shape[0], layer.filters, layer.kernel_size, padding=layer.padding)
     elif isinstance(layer, layers.Dense):
@@ -68,14 +80,28 @@ def step(
     way: "eager"; "compile", torch.compile with mode="reduce-overhead"; "graph", a CUDA graph of the whole
     step, captured by hand.  The last two get PyTorch's fused optimizer, where it has one.
     """
-    net = module(model).to(device)
+    net = module(model)
+    return trainer(net, name, x, y, channels_last, device, precision, way), net
+
+
+def trainer(
+    net: nn.Module,
+    name: str,
+    x: np.ndarray,
+    y: np.ndarray,
+    channels_last: bool,
+    device: str = "cpu",
+    precision: str = "float32",
+    way: str = "eager",
+) -> Callable[[], None]:
+    """A function that trains net, which is moved and laid out in place, on one batch."""
+    net = net.to(device)
     net.train()
     tx, ty = torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
     if channels_last and tx.ndim == 4:
         net, tx = net.to(memory_format=torch.channels_last), tx.to(memory_format=torch.channels_last)
-    kind = WORKLOADS[name].optimizer
-    fused = {"fused": True} if kind == "Adam" and way != "eager" else {}
-    optimizer = getattr(torch.optim, kind)(net.parameters(), lr=0.001, **fused)
+    fused = {"fused": True} if WORKLOADS[name].optimizer == "Adam" and way != "eager" else {}
+    optimizer = optimizer_for(net, WORKLOADS[name].optimizer, **fused)
     criterion = nn.CrossEntropyLoss()
 
     def forward(x, y):
@@ -90,7 +116,13 @@ def step(
         forward(tx, ty).backward()
         optimizer.step()
 
-    return (_captured(run, optimizer) if way == "graph" else run), net
+    return _captured(run, optimizer) if way == "graph" else run
+
+
+def optimizer_for(net: nn.Module, kind: str, lr: float = 0.001, **more) -> torch.optim.Optimizer:
+    """Adam or Adagrad with xpnet's defaults."""
+    meant = {"Adam": {"eps": 1e-7}, "Adagrad": {"eps": 1e-7, "initial_accumulator_value": 0.1}}[kind]
+    return getattr(torch.optim, kind)(net.parameters(), lr=lr, **meant, **more)
 
 
 def _captured(run, optimizer) -> Callable[[], None]:

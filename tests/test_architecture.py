@@ -34,13 +34,37 @@ def imports(path):
             yield node.module.split(".")[0]
 
 
+def hidden_imports(code):
+    """The top names that code imports by a call, `import_module("cupy")`, or in the text of a script."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from re.findall(r"(?:^|[;:])[ \t]*(?:import|from)[ \t]+(\w+)", node.value, flags=re.M)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = ast.unparse(node.func).split(".")[-1]
+            if called in ("import_module", "__import__"):
+                yield str(node.args[0].value).split(".")[0]
+
+
 def test_the_house_is_read():
     assert len(SOURCES) > 30 and HOUSE / "layers" / "conv.py" in SOURCES
 
 
 @pytest.mark.parametrize("path", outside(DEVICE_CODE), ids=name_of)
 def test_only_ops_and_device_import_cupy(path):
-    assert not {"cupy", "cupyx"} & set(imports(path))
+    assert not {"cupy", "cupyx"} & {*imports(path), *hidden_imports(path.read_text(encoding="utf-8"))}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'TRY = """\nimport json\ntry:\n    import cupy\nexcept ImportError:\n    pass\n"""',
+        'run([sys.executable, "-c", "import sys; from cupy import cuda"])',
+        'cupy = importlib.import_module("cupy.cuda")',
+        'cupy = __import__("cupy")',
+    ],
+)
+def test_imports_in_scripts_and_calls_are_found(code):
+    assert "cupy" in set(hidden_imports(code))
 
 
 QUESTIONS = r"get_array_module|\bif\b[^\n#]*\b(gpu|cuda|cupy)\b|\bxp\s+is\s+(not\s+)?np\b|\bxp\s*[!=]=\s*np\b"

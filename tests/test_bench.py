@@ -2,7 +2,10 @@
 
 import argparse
 import json
+import os
 import sys
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,23 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import devices, gpu_compare, gpu_facts, gpu_report, parity, rows, steps, workloads
+from bench import (
+    compare,
+    devices,
+    gpu_compare,
+    gpu_facts,
+    gpu_report,
+    memory,
+    parity,
+    peers,
+    plain,
+    rows,
+    sections,
+    steps,
+    targets,
+    turns,
+    workloads,
+)
 from xpnet.data.arrays import Arrays
 
 # -- jobs in a process apart ---------------------------------------------------------------------------------
@@ -325,3 +344,473 @@ def test_facts_come_from_the_probe_s_last_json_line():
     assert "| tf32 | yes | 2.5 |" in text and "RuntimeError('a / b')" in text
     with pytest.raises(ValueError, match="no line of JSON"):
         gpu_facts.result("Traceback\n")
+
+
+# -- the comparison on the CPU -------------------------------------------------------------------------------
+
+TINY = {
+    "threads": 1,
+    "rounds": 1,
+    "lasting": 1e-4,
+    "longest": 0.02,
+    "short": True,
+    "seeds": 2,
+    "samples": 20,
+    "rest": 1e-4,
+}
+
+
+@pytest.fixture
+def tiny():
+    """Options that make a section take a moment; the threads of all libraries are put back."""
+    import threadpoolctl
+
+    import xpnet
+
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else None
+    with threadpoolctl.threadpool_limits(limits=None):
+        yield argparse.Namespace(**TINY)
+    xpnet.set_num_threads(None)
+    if torch:
+        torch.set_num_threads(before)
+
+
+def without_dropout(name, monkeypatch):
+    """A model of a workload whose dropout drops nothing, so that libraries can be compared by value."""
+    work = workloads.WORKLOADS[name]
+
+    def layers():
+        made = work.layers()
+        for layer in made:
+            if hasattr(layer, "rate"):
+                layer.rate = 0.0
+        return made
+
+    monkeypatch.setitem(workloads.WORKLOADS, name, work._replace(layers=layers))
+    return workloads.model(name)
+
+
+@pytest.mark.parametrize("name", ["digits-cnn", "mnist-mlp", "lenet", "mnist-cnn"])
+def test_the_plain_network_steps_as_xpnet_does(name, monkeypatch):
+    model = without_dropout(name, monkeypatch)
+    x, y = workloads.batch(name, 6)
+    net = plain.Network(model)
+    for _ in range(3):
+        assert net.step(x, y) == pytest.approx(model.train_on_batch(x, y), rel=1e-5)
+    ours = list(model.state_dict().values())
+    theirs = [p for layer in net.layers for p in layer.params]
+    assert len(ours) == len(theirs)
+    for p, q in zip(ours, theirs):  # a rounding may turn the sign of a step where the gradient is 0
+        assert q.dtype == np.float32 and np.mean(np.abs(p - q) > 1e-5) < 2e-3
+
+
+def test_the_plain_dropout_drops_its_share_and_keeps_the_mean():
+    layer = plain.Dropout(0.25, np.random.default_rng(0))
+    y = layer.forward(np.ones((200, 100), np.float32))
+    assert (y == 0).mean() == pytest.approx(0.25, abs=0.02) and y.mean() == pytest.approx(1, abs=0.02)
+    np.testing.assert_array_equal(layer.backward(np.ones_like(y), False), y)
+
+
+def test_scikit_learn_takes_the_same_steps():
+    model = workloads.model("mnist-mlp")
+    model.optimizer.epsilon = 1e-12  # which it adds to another form of Adam's quotient
+    x, y = workloads.batch("mnist-mlp", 50)
+    net = peers.sklearn_net(x, y, model)
+    assert {w.dtype for w in net.coefs_} == {np.dtype(np.float32)}
+    found = []
+    for _ in range(4):
+        net.partial_fit(x, y)
+        found.append(net.loss_)
+    assert found == pytest.approx([model.train_on_batch(x, y) for _ in range(4)], rel=1e-3)
+    assert not peers.is_mlp(workloads.model("lenet"))
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", workloads.WORKLOADS)
+def test_pytorch_s_network_without_a_model_is_the_same_network(name):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    from bench import torch_steps
+
+    asked = torch_steps.module(workloads.model(name))
+    made = torch_steps.fresh(name)
+    assert repr(made) == repr(asked) and not any(p.is_meta for p in made.parameters())
+
+
+@pytest.mark.torch
+def test_pytorch_takes_the_same_steps(monkeypatch):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    from bench import torch_steps
+
+    model = without_dropout("digits-cnn", monkeypatch)
+    x, y = workloads.batch("digits-cnn")
+    run, net = torch_steps.step("digits-cnn", model, x, y, True)
+    run(), run()
+    model.train_on_batch(x, y), model.train_on_batch(x, y)
+    for name, value in net.state_dict().items():
+        torch.testing.assert_close(value, torch.from_numpy(model.state_dict()[name]), atol=2e-6, rtol=1e-4)
+
+
+def test_keras_takes_the_same_steps():
+    if install := peers.missing(["keras on jax"]):
+        pytest.skip(f"Keras or JAX is not installed: {install['keras on jax']}")
+    model = workloads.model("lenet")
+    x, y = workloads.batch("lenet", 8)
+    net = peers.keras_net(model, 1)
+    images = x.transpose(0, 2, 3, 1)
+    for _ in range(2):
+        np.testing.assert_allclose(net.predict(images, verbose=0), model.predict(x), atol=1e-3)
+        net.train_on_batch(images, y), model.train_on_batch(x, y)
+
+
+def test_sides_take_turns_and_only_their_calls_are_timed(monkeypatch):
+    clock, log = [0.0], []
+
+    def side(name, takes):
+        def run():
+            clock[0] += takes
+            log.append(name)
+
+        @contextmanager
+        def hold():
+            clock[0] += 1.0
+            log.append(f"<{name}")
+            yield
+            clock[0] += 1.0
+
+        return turns.Side(run, hold)
+
+    monkeypatch.setattr(turns.time, "perf_counter", lambda: clock[0])
+    times = turns.in_turn({"a": side("a", 1 / 64), "b": side("b", 1 / 8)}, 8, 1 / 16)
+    assert list(times["a"]) == [15.625] * 8 and list(times["b"]) == [125.0] * 8
+    text = "".join(log)
+    held = [text[i + 1] for i, letter in enumerate(text) if letter == "<"]
+    rounds = [held[k : k + 2] for k in range(2, len(held), 2)]
+    assert len(rounds) == 8 and all(sorted(one) == ["a", "b"] for one in rounds)
+    assert len({tuple(one) for one in rounds}) == 2  # not always in one order
+    # the last round: 0.1 s to warm up, and as many timed calls as last 1/16 s, one at least
+    assert text.startswith("<a" + 9 * "a" + "<b" + 9 * "b")  # to settle, and one to count by
+    tail = sorted(text.split("<")[-2:])
+    assert tail == ["a" * (1 + 7 + 4), "b" * (1 + 1 + 1)]
+
+
+def test_what_others_take_of_the_cores_is_told(monkeypatch, tmp_path):
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if not cores or not turns.STAT.exists():
+        assert turns.Elsewhere().cores() is None
+        pytest.skip("no /proc/stat")
+    tick = os.sysconf("SC_CLK_TCK")
+    clock, own, stat = [0.0], [5.0], tmp_path / "stat"
+
+    def now(seconds, work, busy):
+        """Of all our cores together: busy seconds, of which work are our own; and a core that is not ours."""
+        clock[0], own[0] = seconds, work
+        lines = ["cpu 1 1 1 1 1 1 1 1 0 0", f"cpu{max(cores) + 1} {round(seconds * tick)} 0 0 0 0 0 0 0 0 0"]
+        lines += [f"cpu{core} 0 0 0 77 88 0 0 0 0 0" for core in cores[1:]]
+        half = round(busy * tick / 2)
+        stat.write_text("\n".join([*lines, f"cpu{cores[0]} {half} 0 0 99 99 0 0 {half} 0 0", "intr 5 6"]))
+
+    monkeypatch.setattr(turns, "STAT", stat)
+    monkeypatch.setattr(turns.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(turns.os, "times", lambda: os.times_result((own[0], 0.0, 0.0, 0.0, 0.0)))
+    now(100, 5, 50)
+    others = turns.Elsewhere()
+    now(110, 12, 62)
+    assert others.cores() == pytest.approx(0.5)
+    row = figures("steps/lenet/1", cores_elsewhere=0.5)
+    assert "steps/lenet/1 (0.5 cores)" in compare.busy([row, figures("predict/lenet", cores_elsewhere=0.01)])
+    quiet = [figures("a/b", cores_elsewhere=None), figures("memory/b", cores_elsewhere=2.0)]
+    assert compare.busy([*quiet, figures("c/d", skipped="no")]) == ""
+
+
+def test_a_slow_side_settles_in_two_calls(monkeypatch):
+    clock, calls = [0.0], []
+
+    def run():
+        clock[0] += 3.0
+        calls.append(clock[0])
+
+    monkeypatch.setattr(turns.time, "perf_counter", lambda: clock[0])
+    turns.settle(run)
+    assert calls == [3.0, 6.0]
+
+
+def test_a_ratio_is_of_medians_and_its_spread_of_rounds():
+    found = turns.ratio([1.0, 2.0, 30.0], [4.0, 4.0, 30.0])
+    assert found == {"ratio": 0.5, "quartiles": [0.375, 0.75]}
+    times = {"xpnet": [1.0], "torch a": [3.0], "torch b": [2.0]}
+    assert turns.faster(times, "torch") == "torch b" and turns.faster(times, "keras") is None
+
+
+def test_steps_are_compared_with_every_peer_there_is(tiny):
+    row = sections.steps("mnist-mlp", tiny)
+    assert set(row["sides"]) <= {"xpnet", "torch channels_first", "scikit-learn"}
+    row = sections.steps("mnist-mlp", argparse.Namespace(**{**TINY, "short": False}))
+    there = {p for p in peers.PEERS if p not in peers.missing()} - {"torch channels_last"}
+    assert set(row["sides"]) == there and set(row["ratios"]) == there - {"xpnet"}
+    assert {"scikit-learn", "plain numpy"} <= there
+    for side, ratio in row["ratios"].items():
+        assert ratio["ratio"] == pytest.approx(row["sides"]["xpnet"]["ms"] / row["sides"][side]["ms"])
+
+
+def test_what_is_not_installed_is_named_with_its_remedy(monkeypatch, tiny):
+    monkeypatch.setattr(peers, "find_spec", lambda name: None if name in ("torch", "jax") else object())
+    tiny.short = False
+    assert set(sections.steps("digits-cnn", tiny)["sides"]) == {"xpnet", "plain numpy"}
+    row = {"job": "steps/digits-cnn/1", **sections.work(tiny, "steps/digits-cnn/1")}
+    text = compare.report("steps", [row])
+    assert "torch channels_last: left out, it is not installed: pip install torch" in text
+    assert "keras on jax: left out, it is not installed: pip install keras jax" in text
+    for job in ("memory/digits-cnn/torch channels_first", "accuracy/digits", "predict/lenet"):
+        assert sections.work(tiny, job) == {"skipped": "PyTorch is not installed: pip install torch"}
+    row = {"job": "predict/lenet", **sections.work(tiny, "predict/lenet")}
+    assert "predict/lenet: skipped: PyTorch is not installed" in compare.report("predict", [row])
+    assert targets.step("digits-cnn")([row]) is None
+
+
+def test_scaling_needs_two_threads(tiny):
+    assert "two threads" in sections.work(tiny, "threads/digits-cnn")["skipped"]
+
+
+@pytest.mark.torch
+def test_the_time_to_an_accuracy_is_that_of_the_same_batches(monkeypatch, tiny):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    monkeypatch.setitem(sections.ACCURACY, "digits", ("digits-cnn", 0.6, 0.01, 20))
+    row = sections.accuracy("digits", tiny)
+    assert row["epochs"]["xpnet"] != [20, 20] and len(row["epochs"]["torch"]) == 2
+    assert row["ratio"] == pytest.approx(row["seconds"]["xpnet"] / row["seconds"]["torch"])
+    assert f"{row['ratio']:.3g}" in compare.accuracy_table([{"job": "accuracy/digits", **row}])
+    monkeypatch.setitem(sections.ACCURACY, "digits", ("digits-cnn", 1.01, 0.01, 1))
+    with pytest.raises(RuntimeError, match="after 1 epochs the accuracy is 0"):
+        sections.accuracy("digits", tiny)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_both_sides_of_the_accuracy_train_alike(monkeypatch, channels_last):
+    """Without dropout they pass the same accuracies on the way, epoch by epoch."""
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    from xpnet import datasets
+
+    (x, y), (xt, yt) = datasets.load_digits()
+    data, found = ((x[:200], y[:200]), (xt, yt)), []
+    monkeypatch.setattr(sections, "_reached", lambda spent, history, wanted: found.append(history))
+    for train in (sections._fit, partial(sections._loop, channels_last)):
+        model = without_dropout("digits-cnn", monkeypatch)
+        model.optimizer.learning_rate = 0.01
+        train("digits-cnn", model, data, 1.0, 3)
+    ours, theirs = found
+    assert ours == pytest.approx(theirs, abs=0.01) and ours[-1] > 1.5 * ours[0] - 0.5 and len(ours) == 3
+
+
+@pytest.mark.torch
+def test_pytorch_s_loop_drops_units_in_training_only(monkeypatch):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    from xpnet import datasets
+
+    (x, y), (xt, yt) = datasets.load_digits()
+    seen, forward = [], torch.nn.Dropout.forward
+    monkeypatch.setattr(
+        torch.nn.Dropout, "forward", lambda self, h: seen.append((self.training, len(h))) or forward(self, h)
+    )
+    monkeypatch.setattr(sections, "_reached", lambda *_: None)
+    data = ((x[:16], y[:16]), (xt[:100], yt[:100]))
+    sections._loop(False, "digits-cnn", workloads.model("digits-cnn"), data, 1.01, 2)
+    assert seen == 2 * (4 * [(True, 8)] + 2 * [(False, 100)])
+
+
+@pytest.mark.torch
+def test_predictions_are_compared_by_size_and_long_ones_left_out(monkeypatch, tiny):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    monkeypatch.setattr(sections, "IMAGES", (1, 5, 100_000))
+    tiny.short = False
+    row = sections.predict("lenet", tiny)
+    assert [size["images"] for size in row["sizes"]] == [1, 5] and row["left_out"] == [100_000]
+    assert "| lenet | 100000 | left out" in compare.predict_table([{"job": "predict/lenet", **row}])
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_pytorch_predicts_the_same_also_in_blocks(channels_last):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    model = workloads.model("digits-cnn")
+    x, _ = workloads.batch("digits-cnn", 7)
+    for block in (3, 10):
+        ready, call = peers.torch_predictor(model, channels_last, block)
+        np.testing.assert_allclose(call(ready(x)), model.predict(x), atol=1e-5)
+
+
+def test_the_worst_batch_sizes_are_found(monkeypatch, tiny):
+    ms = {16: 1.0, 17: 1.6, 24: 1.2, 32: 3.0, 31: 1.5, 64: 4.5}
+    found = sections.worst(ms, ((16, 17), (31, 32), (63, 64)))
+    assert found["growth"] == pytest.approx(3 / 1.2 * 24 / 32) and found["growth_between"] == [24, 32]
+    assert found["cliff"] == pytest.approx(2.0) and found["cliff_between"] == [31, 32]
+    assert (
+        sections.worst({31: 2.0, 32: 1.0, 64: 1.5}, ((31, 32),))["cliff"] == 2.0
+    )  # a larger one may be faster
+    found = sections.worst({16: 1.0}, ((16, 17),))
+    assert found["growth"] is found["cliff"] is None
+    lone = {"job": "batches/cifar-vgg", "per_sample_us": {16: 1.0}, "left_out": [17, 24], **found}
+    assert "| cifar-vgg | - | - | - | - | 16: 1 | 17, 24 |" in compare.batches_table([lone])
+    monkeypatch.setattr(sections, "GRID", (16, 24, 5000))
+    monkeypatch.setattr(sections, "NEIGHBOURS", ((16, 17),))
+    row = sections.batches("digits-cnn", argparse.Namespace(**{**TINY, "short": False}))
+    assert list(row["ms"]) == [16, 17, 24] and row["left_out"] == [5000]
+    assert row["per_sample_us"][24] == pytest.approx(1e3 * row["ms"][24] / 24)
+    assert "16: " in compare.batches_table([{"job": "batches/digits-cnn", **row}])
+
+
+def test_an_epoch_of_fit_is_held_against_as_many_steps(monkeypatch, tiny, capsys):
+    calls = []
+    x, y = workloads.batch("lenet", 400)
+    monkeypatch.setattr(sections, "mnist", lambda: ((x, y), (x, y)))
+    made = peers.xpnet_side
+
+    def side(name, x, y, model, count):
+        one = made(name, x, y, model, count)
+        return turns.Side(lambda: calls.append(len(x)) or one.run(), one.hold)
+
+    def fit(model, x, y, batch_size, verbose):
+        fitted.append((len(x), batch_size, verbose, [label for label, _ in model.metrics]))
+        return really(model, x, y, batch_size=batch_size, verbose=verbose)
+
+    fitted, really = [], workloads.Sequential.fit
+    monkeypatch.setattr(workloads.Sequential, "fit", fit)
+    monkeypatch.setattr(peers, "xpnet_side", side)
+    row = sections.epoch("lenet", argparse.Namespace(**{**TINY, "samples": 300}))
+    assert row["samples"] == 300 and fitted == 4 * [(300, 128, 1, ["accuracy"])]
+    assert calls[:16] == 8 * [128] + 8 * [44] and calls[16:] == 3 * [128, 128, 44]
+    assert row["ratio"] == pytest.approx(row["sides"]["fit"]["ms"] / row["sides"]["steps"]["ms"])
+    out = capsys.readouterr()
+    assert out.out == out.err == ""  # the bar is drawn, but nowhere
+
+
+@pytest.mark.skipif(not memory.RESET.exists(), reason="no /proc/self/clear_refs: peaks cannot be reset")
+def test_the_peak_of_memory_counts_what_is_gone_again_and_not_what_was_before():
+    big = np.ones(12 << 20)  # 96 MiB
+    del big
+    memory.reset_peak()
+    before = memory.resident()
+    assert memory.peak() - before < 20
+    smaller = np.ones(4 << 20)
+    del smaller
+    assert 30 < memory.peak() - before < 60
+
+
+def test_memory_is_measured_in_a_process_of_its_own(tmp_path):
+    args = argparse.Namespace(**TINY, limit=60)
+    sides = ["xpnet"] + ([] if "torch channels_first" in peers.missing() else ["torch channels_first"])
+    found = sections.measure([f"memory/lenet/{side}" for side in sides], args, tmp_path / "rows.jsonl")
+    for row in found:
+        # a batch of lenet's first maps alone is 128 x 6 x 28 x 28 floats
+        assert 2 < row["growth_mib"] < 500, row
+        assert row["import_mib"] <= row["base_mib"] + 1 < row["peak_mib"] + 1
+        assert row["growth_after_import_mib"] == pytest.approx(row["peak_mib"] - row["import_mib"])
+    if len(found) > 1:
+        assert found[1]["import_mib"] > found[0]["import_mib"] + 50
+
+
+def test_jobs_are_for_what_applies(tiny):
+    every = workloads.WORKLOADS
+    full = argparse.Namespace(**{**TINY, "short": False})
+    assert sections.jobs("steps", ["mnist-mlp", "lenet"], tiny) == ["steps/mnist-mlp/1", "steps/lenet/1"]
+    runs = [job for job in sections.jobs("steps", every, full) if "mlp" in job]
+    assert runs == [f"steps/mnist-mlp/{run}" for run in range(1, 6)]
+    assert len(sections.jobs("memory", every, full)) == 14  # a network of vectors has one format
+    assert len(sections.jobs("memory", every, tiny)) == 10
+    assert sections.jobs("accuracy", ["lenet"], full) == ["accuracy/mnist"]
+    assert sections.jobs("accuracy", every, full) == ["accuracy/digits", "accuracy/mnist"]
+    assert sections.jobs("accuracy", every, tiny) == ["accuracy/digits"]
+    assert "the short form leaves out: mnist" in compare.report("accuracy", [], short=True)
+    assert sections.jobs("epoch", every, full) == ["epoch/mnist-mlp", "epoch/lenet"]
+
+
+def test_memory_and_further_runs_have_processes_of_their_own(monkeypatch):
+    groups = []
+    monkeypatch.setattr(rows, "run", lambda module, args, *_: groups.append(args.jobs) or [])
+    asked = ["steps/lenet/1", "memory/lenet/xpnet", "steps/lenet/2", "steps/lenet/3", "predict/lenet"]
+    sections.measure(asked, argparse.Namespace(**TINY, limit=60), None)
+    first, *others = groups
+    assert first == ["steps/lenet/1", "predict/lenet"]
+    assert others == [["memory/lenet/xpnet"], ["steps/lenet/2"], ["steps/lenet/3"]]
+
+
+def figures(job, **more):
+    return {"kind": "cpu", "job": job, **more}
+
+
+def test_targets_of_the_cpu_are_met_missed_or_not_measured():
+    mlp = [
+        figures(f"steps/mnist-mlp/{run}", ratio=r, ratios={"scikit-learn": {"ratio": r / 2}})
+        for run, r in enumerate((0.9, 1.2, 0.8), 1)
+    ]
+    sizes = [{"images": 1, "ratio": 0.3}, {"images": 16, "ratio": 0.9}]
+    found = {
+        row["target"]: (row["measured"], row["result"])
+        for row in targets.check(
+            [
+                *mlp,
+                figures("steps/lenet/1", ratio=0.61, ratios={}),
+                figures("steps/cifar-vgg/1", error="ended by -9"),
+                figures("memory/lenet/xpnet", growth_mib=30.0, growth_after_import_mib=40.0),
+                figures("memory/lenet/torch channels_first", growth_mib=20.0, growth_after_import_mib=80.0),
+                figures("memory/lenet/torch channels_last", growth_mib=60.0, growth_after_import_mib=99.0),
+                figures("memory/mnist-cnn/xpnet", growth_mib=30.0, growth_after_import_mib=40.0),
+                figures("threads/mnist-cnn", ratio=1.69),
+                figures("threads/cifar-vgg", ratio=1.71),
+                figures("predict/lenet", sizes=sizes),
+                figures("batches/lenet", growth=1.2, cliff=1.1),
+                figures("epoch/lenet", skipped="no MNIST"),
+            ]
+        )
+    }
+    assert found["step of mnist-mlp / PyTorch"] == (0.9, "met")  # the median of its runs
+    assert found["step of mnist-mlp / scikit-learn"] == (0.45, "missed")
+    assert found["step of lenet / PyTorch"] == (0.61, "missed")
+    assert found["step of cifar-vgg / PyTorch"] == (None, "not measured")
+    grown = "growth of memory after a first tiny step"
+    assert found[f"{grown}, lenet / PyTorch"] == (1.5, "missed")  # the format that takes less
+    assert found["growth of memory after import, lenet / PyTorch"] == (0.5, "met")
+    assert found[f"{grown}, mnist-cnn / PyTorch"] == (None, "not measured")
+    assert found["times as fast on all threads, mnist-cnn"] == (1.69, "missed")
+    assert found["times as fast on all threads, cifar-vgg"] == (1.71, "met")
+    assert found["predict of one image, lenet / PyTorch"] == (0.3, "met")
+    assert found["worst growth with the batch, lenet"] == (1.2, "missed")
+    assert found["worst cliff between batch sizes, lenet"] == (1.1, "met")
+    assert found["epoch of MNIST by fit / its bare steps, lenet"] == (None, "not measured")
+
+
+def test_the_comparison_prints_its_tables_and_saves_everything(tmp_path, capsys):
+    path = tmp_path / "c.json"
+    compare.main(
+        ["digits-cnn", "--only", "steps,threads", "--threads", "1", "--short", "--rounds", "2"]
+        + ["--json", str(path)]
+    )
+    printed, saved = capsys.readouterr().out, json.loads(path.read_text())
+    steps_row, threads_row = saved["rows"]
+    assert f"| digits-cnn | xpnet | {steps_row['sides']['xpnet']['ms']:.3g} |" in printed
+    assert "threads/digits-cnn: skipped: scaling needs at least two threads" in printed
+    assert saved["threads"] == 1 and saved["rounds"] == 2 and saved["blas"] and saved["cpu"]
+    assert saved["versions"]["numpy"] == np.__version__
+    if "torch" in saved["versions"]:
+        assert f"| step of digits-cnn / PyTorch | {steps_row['ratio']:.3g} | at most 0.3 |" in printed
+    else:
+        assert "left out, it is not installed: pip install torch" in printed
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["alexnet"], "no such workload. Received: alexnet. Expected: digits-cnn"),
+        (["--only", "steps,flops"], "no such section. Received: flops. Expected: steps, memory"),
+    ],
+)
+def test_the_comparison_names_what_it_does_not_know(arguments, said, capsys):
+    with pytest.raises(SystemExit):
+        compare.main(arguments)
+    assert said in capsys.readouterr().err
+
+
+def test_more_threads_than_cores_are_refused():
+    with pytest.raises(SystemExit, match=r"--threads must be .* Received: 4000; there are"):
+        compare.main(["--threads", "4000"])

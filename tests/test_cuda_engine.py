@@ -18,6 +18,8 @@ from conftest import cuda_ops
 import xpnet
 from xpnet import layers as L
 from xpnet.errors import DeviceMemoryError, NonFiniteError
+from xpnet.ops import cupy_ops, fuse
+from xpnet.ops.reference import Ops
 from xpnet.training import device as device_training
 
 N, BATCH = 40, 16  # two batches and a ragged one
@@ -308,6 +310,57 @@ def test_copies_train_on_their_own(make_ops):
     assert weights(model) == before != weights(twin)
 
 
+@pytest.fixture
+def asked(monkeypatch):
+    """What is asked of the fake: names of kernels, and of functions on arrays but those that find memory."""
+    import fake_cupy
+
+    names, launch, do = [], fake_cupy.RawFunction.__call__, fake_cupy.FakeArray._do.__func__
+
+    def launched(self, *args, **more):
+        names.append(self.name)
+        return launch(self, *args, **more)
+
+    def done(cls, f, *args, **more):
+        if "empty" not in f.__name__:
+            names.append(f.__name__)
+        return do(cls, f, *args, **more)
+
+    monkeypatch.setattr(fake_cupy.RawFunction, "__call__", launched)
+    monkeypatch.setattr(fake_cupy.FakeArray, "_do", classmethod(done))
+    return names
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (3, 7, 2, 4)], ids=str)
+@pytest.mark.parametrize("name", ["relu", "softplus", "gelu", "silu"])
+def test_bias_and_activation_are_one_kernel_and_no_pass_more(asked, name, shape, rng):
+    """Also where the slope needs the input, which is kept, and in a layer of its own, which keeps x."""
+    ops, plain, function = cuda_ops("host", "float64"), Ops(), xpnet.activations.get(name)
+    z, bias = rng.normal(size=shape), rng.normal(size=7)
+    with ops.running():
+        x, z_there, bias_there = map(ops.asarray, (z, z, bias))
+        asked.clear()
+        activated = ops.activate(x, function)
+        finished = ops.finish(z_there, bias_there, function)
+        assert asked == ["finish"] * 2
+    np.testing.assert_array_equal(ops.to_host(x), z)
+    for got, want in [
+        (activated, plain.activate(z, function)),
+        (finished, plain.finish(z.copy(), bias, function)),
+    ]:
+        for ours, theirs in zip(got, want):
+            np.testing.assert_allclose(ops.to_host(ours), theirs, rtol=1e-12, atol=1e-15)
+
+
+def test_running_statistics_are_one_small_kernel(asked):
+    model = compiled(cuda_ops("host"), [L.Flatten(), L.BatchNormalization(), L.Dense(3)])
+    with model.ops.running():
+        h = model.ops.asarray(images()[0].reshape(N, -1))
+        asked.clear()
+        model.layers[1].forward(h, train=True)
+    assert asked == ["norm_statistics", "norm_apply", "running_statistics"]
+
+
 # -- data ----------------------------------------------------------------------------------------------------
 
 
@@ -589,6 +642,25 @@ def test_an_optimizer_that_cannot_be_traced_still_trains(make_ops, caplog):
         np.testing.assert_allclose(model.state_dict()[name], value, rtol=1e-7, atol=1e-10, err_msg=name)
 
 
+def test_the_update_is_traced_once_for_each_setting(make_ops, monkeypatch):
+    """And not once more for another rate or another step, which it is given; why not is told each time."""
+    never_record(monkeypatch)
+    traced, plain = [], fuse.update
+    monkeypatch.setattr(
+        fuse, "update", lambda optimizer: (traced.append(optimizer.momentum), plain(optimizer))[1]
+    )
+    model = compiled(make_ops(), [L.Flatten(), L.Dense(3)], xpnet.optimizers.SGD(0.1, momentum=0.5))
+    x, y = images(BATCH)
+    for rate, momentum in [(0.1, 0.5), (0.01, 0.5), (0.01, 0.9), (0.1, 0.5)]:
+        model.optimizer.learning_rate, model.optimizer.momentum = rate, momentum
+        for _ in range(2):
+            model.train_on_batch(x, y)
+    assert traced == [0.5, 0.9]
+    for _ in range(2):
+        code, reason = cupy_ops._trace(fuse.activate, xpnet.activations.Softmax())
+        assert code is None and ".max is not known" in reason
+
+
 def test_an_optimizer_that_cannot_be_traced_heeds_the_norm_and_skips_what_is_not_finite(make_ops):
     """It reads both from the device's own record of the step."""
     x, y = images()
@@ -791,9 +863,40 @@ def test_inference_takes_smaller_blocks_where_memory_is_short(make_ops):
         np.testing.assert_allclose(model.predict(x), want, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(model.evaluate(x, y), loss, rtol=1e-5)
         pool.free_all_blocks()
-        pool.set_limit(size=pool.used_bytes() + 512)
-        with pytest.raises(MemoryError, match="Out of memory allocating"):
+        pool.set_limit(size=pool.used_bytes() + (16 << 10))  # for an image and not for what is made of it
+        with pytest.raises(DeviceMemoryError, match=r"^layer 0 'conv2d': out of memory on cuda:0"):
             model.predict(x)
+    finally:
+        pool.set_limit(size=0)
+
+
+def test_out_of_memory_says_what_was_asked_for_by_which_layer_and_what_to_do_wherever_it_comes(make_ops):
+    """And whoever keeps the error keeps none of the arrays that were there."""
+    ops = make_ops()
+    pool = ops.xp.get_default_memory_pool()
+    body = [L.Dense(4096, name="inner"), L.Dense(256)]
+    model = compiled(ops, [L.Flatten(), L.Residual(body), L.Dense(3)], shape=(1, 16, 16))
+    x, y = images(1000, (1, 16, 16))
+    want = model.forward(x[:1])[0]
+    gc.collect()
+    pool.free_all_blocks()
+    used = pool.used_bytes()
+    pool.set_limit(size=used + (8 << 20))  # for the images and not for what is made of them
+    advice = r"It asked for .*iB more.*of a limit of .*fewer samples.*set_memory_limit"
+    try:
+        for work, where in [
+            (lambda: model.forward(x), r"layer 1 'residual' > body 0 'inner'"),
+            (lambda: model.gradients(x, y), r"layer 1 'residual' > body 0 'inner'"),
+            (lambda: compiled(ops, [L.Flatten(), L.Dense(16384)], shape=(1, 16, 16)), "the model"),
+        ]:
+            with pytest.raises(
+                DeviceMemoryError, match=f"^{where}: out of memory on cuda:0. {advice}"
+            ) as error:
+                work()
+            gc.collect()
+            assert pool.used_bytes() <= used + (1 << 16)
+            assert isinstance(error.value.__cause__, ops.out_of_memory)
+        np.testing.assert_array_equal(model.forward(x[:1])[0], want)
     finally:
         pool.set_limit(size=0)
 
@@ -894,22 +997,6 @@ def test_a_card_without_tensor_cores_for_it_says_so_and_computes_in_float32(card
                 compiled(ops, precision=precision)
     machine.capability = "120"
     assert (make().conv_math, make(precision="bfloat16").dense_math) == ("tf32", "bfloat16")
-
-
-def test_a_memory_limit_is_that_of_its_own_card(card):
-    machine, make = card
-    machine.devices = 2
-    ops = make(1)
-    pool, cards = ops.xp.get_default_memory_pool(), [ops.xp.cuda.Device(index) for index in range(2)]
-    try:
-        ops.limit_memory(1 << 20)
-        limits = []
-        for one in cards:
-            with one:
-                limits.append(pool.get_limit())
-        assert limits == [0, 1 << 20]
-    finally:
-        ops.limit_memory(0)
 
 
 def test_a_card_that_cannot_add_is_no_card(card):

@@ -16,7 +16,6 @@ import strict_xp
 
 import xpnet
 from xpnet import device
-from xpnet.commands import doctor
 from xpnet.ops import kernels
 
 try:
@@ -26,7 +25,6 @@ except Exception as error:  # whatever is wrong with it, `xpnet doctor` tells
 
 HOUSE = Path(xpnet.__file__).parent
 SOURCES = {str(path.relative_to(HOUSE)): path.read_text(encoding="utf-8") for path in HOUSE.rglob("*.py")}
-SOURCES["doctor.TRY_GPU"] = doctor.TRY_GPU
 
 
 def find(path, root=cupy):

@@ -1,5 +1,6 @@
 """Devices: what is asked for, what is there, and what is said when the two differ."""
 
+import gc
 import importlib.machinery
 import importlib.util
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import types
 import warnings
 
+import fake_cupy
 import numpy as np
 import pytest
 
@@ -309,19 +311,44 @@ def test_a_gpu_gives_the_predictions_of_the_cpu():
     assert model.to("cpu").device == "cpu"
 
 
+@pytest.fixture
+def cards(monkeypatch):
+    """The fake CuPy as the one that is installed, on a machine with two GPUs."""
+    cupy = fake_cupy.cupy
+    monkeypatch.setattr(cupy, "__spec__", importlib.machinery.ModuleSpec("cupy", None))
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(fake_cupy.Machine, "devices", 2)
+    gc.collect()
+    cupy.get_default_memory_pool().free_all_blocks()
+    yield cupy
+    for index in range(2):
+        with cupy.cuda.Device(index):
+            cupy.get_default_memory_pool().set_limit(size=0)
+
+
+def limit_of(cupy, index):
+    with cupy.cuda.Device(index):
+        return cupy.get_default_memory_pool().get_limit()
+
+
 @pytest.mark.parametrize(
     "limit, size", [("4GB", 4 * 10**9), ("512MiB", 512 << 20), ("1.5 GiB", 3 << 29), (1000, 1000), (None, 0)]
 )
-def test_a_memory_limit_is_read_as_people_write_it(limit, size, monkeypatch):
-    seen = {}
-
-    class Card:
-        def limit_memory(self, size):
-            seen["size"] = size
-
-    monkeypatch.setattr(devices, "_cuda", lambda index: seen.update(index=index) or Card())
+def test_a_memory_limit_is_read_as_people_write_it(limit, size, cards):
     set_memory_limit(limit, "cuda:1")
-    assert seen == {"index": 1, "size": size}
+    assert [limit_of(cards, index) for index in (0, 1)] == [0, size], "of its own card alone"
+
+
+def test_a_memory_limit_that_is_used_up_can_be_raised(cards):
+    pool = cards.get_default_memory_pool()
+    held = cards.zeros(1 << 16, np.uint8)
+    set_memory_limit(pool.total_bytes())
+    with pytest.raises(devices.NoDevice, match="the memory limit is used up"):
+        devices._cuda(0)
+    set_memory_limit(pool.total_bytes() + (2 << 20))
+    assert cards.ones(1 << 18, np.float32).sum() == 1 << 18 and not held.any()
+    set_memory_limit(None)
+    assert limit_of(cards, 0) == 0
 
 
 @pytest.mark.parametrize("limit", ["", "much", "4 parsecs", -1, 0, True, "0GB"])
@@ -336,7 +363,11 @@ def test_a_memory_limit_is_that_of_a_gpu(device):
         set_memory_limit("1GB", device)
 
 
-def test_a_memory_limit_without_a_gpu_says_why(monkeypatch):
-    monkeypatch.setattr(devices, "_cuda", lambda index: (_ for _ in ()).throw(devices.NoDevice("no driver")))
-    with pytest.raises(RuntimeError, match="no memory limit can be set: no driver"):
+def test_a_memory_limit_without_a_gpu_says_why(cards, broken_cupy):
+    with pytest.raises(RuntimeError, match="no memory limit can be set: CuPy is installed but no GPU works"):
         set_memory_limit("1GB")
+
+
+def test_a_memory_limit_of_a_gpu_that_is_not_there_says_why(cards):
+    with pytest.raises(RuntimeError, match="can be set: there is no cuda:2; 2 GPUs are visible, from cuda:0"):
+        set_memory_limit("1GB", "cuda:2")

@@ -2,13 +2,17 @@
 
 import importlib
 import json
+import re
 import subprocess
 import sys
+import types
 
+import numpy as np
 import pytest
 
 from xpnet import cli
 from xpnet.commands import doctor
+from xpnet.ops import cublas, probe
 
 H200 = "NVIDIA H200, 140 GiB, compute capability 9.0"
 
@@ -115,6 +119,77 @@ def test_the_doctor_finds_this_installation_usable(report):
 
 def test_the_training_that_is_tried_trains():
     assert doctor.run_python(doctor.TRAIN_A_LITTLE)["ok"] is True
+
+
+def test_the_cupy_that_is_tried_answers():
+    """Whatever is installed here, the process of its own ends with an answer."""
+    found = doctor.run_python(doctor.TRY_GPU)
+    assert (
+        found["works"]
+        if "error" not in found
+        else re.match(r"\w+(Error|Exception|Warning): .", found["error"])
+    )
+
+
+# -- the trial of CuPy ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tried(monkeypatch):
+    """What the trial finds with a CuPy made up: its arrays are NumPy's, and parts of CUDA may be missing."""
+
+    def make(*missing, version="14.2.0", headers="/cuda/include", wrong=0.0):
+        def there(name):
+            if name in missing:
+                raise RuntimeError(f"no {name}")
+
+        runtime = types.SimpleNamespace(
+            runtimeGetVersion=lambda: 12090,
+            driverGetVersion=lambda: 13000,
+            memGetInfo=lambda: (3 << 30, 4 << 30),
+        )
+        nvrtc = types.SimpleNamespace(getVersion=lambda: there("NVRTC"))
+        cupy = types.ModuleType("cupy")
+        cupy.__version__, cupy.cuda = version, types.SimpleNamespace(runtime=runtime, nvrtc=nvrtc)
+
+        def ones(*args):
+            there("GPU")
+            return np.ones(*args) + wrong
+
+        cupy.ones = ones
+        pathfinder = types.ModuleType("cuda.pathfinder")
+        pathfinder.find_nvidia_header_directory = lambda name: headers
+        monkeypatch.setitem(sys.modules, "cupy", cupy)
+        monkeypatch.setitem(sys.modules, "cuda", types.ModuleType("cuda"))
+        monkeypatch.setitem(sys.modules, "cuda.pathfinder", pathfinder)
+        monkeypatch.setattr(cublas, "load", lambda cupy: there("cuBLAS"))
+        return probe.try_cupy()
+
+    return make
+
+
+def test_a_cupy_that_works_is_found_to_work(tried):
+    found = tried()
+    assert found.pop("works") is True
+    assert found == {
+        "missing": [], "version": "14.2.0", "runtime": 12090, "driver": 13000, "memory": (3 << 30, 4 << 30)
+    }  # fmt: skip
+    assert json.loads(json.dumps(found))
+
+
+def test_all_parts_of_the_toolkit_that_are_missing_are_named(tried):
+    for missing in (["NVRTC"], ["cuBLAS"], ["NVRTC", "cuBLAS"]):
+        found = tried(*missing)
+        assert found["missing"] == missing and found["works"] is False
+    assert tried(headers=None)["missing"] == ["headers"]
+    assert tried(headers=None, version="13.6.0")["works"] is True, "CuPy 13 looks for them elsewhere"
+
+
+def test_a_sum_that_is_wrong_or_fails_is_no_working_gpu(tried):
+    assert tried(wrong=1.0)["works"] is False
+    found = tried("GPU", "cuBLAS")
+    assert found["error"] == "RuntimeError: no GPU" and found["missing"] == ["cuBLAS"]
+    assert "works" not in found
 
 
 # -- GPUs ----------------------------------------------------------------------------------------------------
@@ -419,6 +494,7 @@ def test_something_else_by_the_name_of_cupy_is_told(machine, report, monkeypatch
     assert "not installed, but there is a /home/me/cupy.py" in _line(report()[1], "CuPy")
     (tmp_path / "cupy").mkdir()
     monkeypatch.undo()
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)  # which would be found first
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     importlib.invalidate_caches()
     assert doctor.stray_cupy() == str(tmp_path / "cupy")

@@ -158,6 +158,27 @@ def test_maps_beyond_the_range_of_int_give_the_same_bits(gpu, name, monkeypatch)
         np.testing.assert_array_equal(got, of_int)
 
 
+@pytest.mark.parametrize("name", ["first layer", "strides with dilation", "depthwise", "groups"])
+def test_groups_phases_and_parts_beyond_a_grid_s_depth_take_a_further_launch(gpu, name, monkeypatch):
+    case = Case(name, "float32")
+    want = run_all(gpu, case)
+    monkeypatch.setattr(conv, "DEPTH", 3)
+    for got, of_one in zip(run_all(gpu, case), want):
+        np.testing.assert_array_equal(got, of_one)
+
+
+def test_no_grid_is_deeper_than_cuda_allows():
+    launched = []
+
+    class Launches:
+        def launch(self, file, entry, grid, block, args, *rest, **types):
+            launched.append((args[-1], grid[2]))
+
+    pixel, weight = np.zeros((1, 1, 1, 1), np.float32), np.zeros((1, 1, 1, 1), np.float32)
+    conv.input_grad(Launches(), pixel, weight, pixel.copy(), Window((1, 1), (300, 500)))
+    assert launched == [(0, 65535), (65535, 65535), (131070, 150_000 - 131_070)]
+
+
 @pytest.mark.parametrize("blocks", [1, 10**6])
 @pytest.mark.parametrize("rows", [1, 3, 8, 16, 32, 64, 70])
 def test_every_tile_gives_the_reference(gpu, rows, blocks, monkeypatch):

@@ -164,6 +164,21 @@ def test_a_constant_has_no_variance(precision, gpu):
     close(slope, EPSILON**-0.5, precision)
 
 
+@pytest.mark.parametrize("F", [1, 33, 256, 600])
+@pytest.mark.parametrize("momentum", [0.9, 0.0, 1.0])
+def test_running_statistics_follow_those_of_the_batch(F, momentum, precision, gpu, rng):
+    mean, var, old_mean, old_var = rng.uniform(1, 2, (4, F)).astype(precision)
+    running = [gpu.to_device(a) for a in (old_mean, old_var, np.array(41, precision))]
+    out = [gpu.to_device(np.full(a.shape, np.nan, precision)) for a in running]
+    norm.running_statistics(gpu.kernels, gpu.to_device(mean), gpu.to_device(var), 5, momentum, running, out)
+    got_mean, got_var, batches = map(gpu.to_host, out)
+    close(got_mean, momentum * old_mean + (1 - momentum) * mean, precision)
+    close(got_var, momentum * old_var + (1 - momentum) * var * 5 / 4, precision)
+    assert batches == 42
+    for a, before in zip(running, (old_mean, old_var, 41)):
+        np.testing.assert_array_equal(gpu.to_host(a), before)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_not_finite_shows_in_its_own_channel(value, gpu, rng):
     """And not in others: the optimizer step looks for it."""

@@ -84,6 +84,18 @@ def test_finish_adds_the_bias_and_activates(shape, layout, precision, gpu, rng):
 
 
 @every_case
+def test_finish_into_other_memory_leaves_what_went_into_the_activation(shape, layout, precision, gpu, rng):
+    z, bias = rng.normal(size=shape).astype(precision), rng.normal(size=shape[1]).astype(precision)
+    for given, code, of_out in [(bias, SQUASH, layout), (None, SQUASH, "rows"), (bias, "", "rows")]:
+        before = z if given is None else z + spread(bias, z)
+        want = np.where(before > 0, before, before / 2) if code else before
+        device, out = put(gpu, z, layout), put(gpu, np.full_like(z, np.nan), of_out)
+        sums.finish(gpu.kernels, device, None if given is None else gpu.to_device(bias), code, out=out)
+        np.testing.assert_array_equal(gpu.to_host(out), want)
+        np.testing.assert_array_equal(gpu.to_host(device), before)
+
+
+@every_case
 def test_finish_backward_multiplies_by_the_slope_and_sums(shape, layout, precision, gpu, rng):
     dy, kept = (rng.normal(size=shape).astype(precision) for _ in range(2))
     for of_kept in LAYOUTS if len(shape) == 2 else ["rows"]:  # whose layout may be another

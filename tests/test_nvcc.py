@@ -112,6 +112,7 @@ def launch_sums(gpu, T):
         sums.finish_backward(gpu, a, a, F, fuse.slope(activations.get("relu")))
         norm.forward(gpu, a, F, F, 1e-3, a, F, F, F)
         norm.backward(gpu, a, a, F, F, F, F, F, a)
+        norm.running_statistics(gpu, F, F, 32, 0.99, (F, F, array((), T)), (F, F, array((), T)))
     sums.finish(gpu, a, F, fuse.activate(function))
     sums.finish_backward(gpu, a, a, None, fuse.slope(function))
 

@@ -230,6 +230,59 @@ def test_max_pooling_and_its_gradient(ops, precision, blocks, window, shape, tie
 
 @each_window
 @each_map
+@pytest.mark.parametrize("ties", [False, True])
+def test_max_pooling_in_training_remembers_the_first_largest(
+    ops, precision, blocks, window, shape, ties, rng
+):
+    x = (rng.integers(-1, 2, shape) if ties else rng.standard_normal(shape)).astype(precision)
+    x.flags.writeable = False
+    under = windows_of(x, window)
+    y, kept = ops.max_pool_train(ops.asarray(x), window)
+    np.testing.assert_array_equal(host(y), under.max(axis=-1))
+    assert y.dtype == precision
+    dy = rng.standard_normal(y.shape).astype(precision)
+    first = under.argmax(axis=-1)[..., None] == np.arange(under.shape[-1])
+    dx = ops.max_pool_train_backward(ops.asarray(dy.copy()), kept, window)
+    assert dx.dtype == precision
+    expected = spread(first * dy[..., None], shape, window)
+    if window.strides == window.kernel:  # nothing is added up
+        np.testing.assert_array_equal(host(dx), expected)
+    assert_close(host(dx), expected, 1e-6 if precision == "float32" else 1e-14)
+
+
+def test_every_pattern_of_ties_in_a_window_of_two_by_two(precision):
+    """All orders of four elements, equal ones included: the first of the largest, row-major."""
+    patterns = np.array(list(np.ndindex(4, 4, 4, 4)), precision)  # (256, 4): each a window
+    x = np.ascontiguousarray(patterns.T.reshape(2, 1, 2, 256))
+    window, host_ops = Window((2, 2), (2, 2)), NumpyOps()
+    y, kept = host_ops.max_pool_train(x, window)
+    dx = host_ops.max_pool_train_backward(np.arange(1, 257, dtype=precision).reshape(y.shape), kept, window)
+    received = dx.reshape(4, 256).T
+    expected = np.zeros_like(patterns)
+    expected[np.arange(256), patterns.argmax(axis=1)] = np.arange(1, 257)
+    np.testing.assert_array_equal(received, expected)
+    np.testing.assert_array_equal(y.reshape(256), patterns.max(axis=1))
+
+
+@pytest.mark.parametrize("window", WINDOWS[:2], ids=str)
+def test_pooling_reads_views(window, rng):
+    """Maps that are parts of larger ones, as a branch hands them on."""
+    whole = rng.standard_normal((9, 6, 11, 5))
+    x, host_ops, plain = whole[1:8, ::2, 2:10], NumpyOps(), Ops()
+    y, kept = host_ops.max_pool_train(x, window)
+    np.testing.assert_array_equal(y, plain.max_pool(x, window))
+    np.testing.assert_array_equal(host_ops.max_pool(x, window), y)
+    assert_close(host_ops.sum_pool(x, window), plain.sum_pool(x, window), 1e-15)
+    dy = rng.standard_normal((y.shape[0], 6, *y.shape[2:]))[:, ::2]
+    expected = plain.max_pool_backward(dy, x, y, window)
+    assert_close(host_ops.max_pool_train_backward(dy, kept, window), expected, 1e-15)
+    assert_close(
+        host_ops.sum_pool_backward(dy, x.shape, window), plain.sum_pool_backward(dy, x.shape, window), 1e-15
+    )
+
+
+@each_window
+@each_map
 def test_sum_pooling_and_its_gradient(ops, precision, blocks, window, shape, rng):
     x = rng.standard_normal(shape).astype(precision)
     under = windows_of(x, window)

@@ -30,7 +30,7 @@ def default_count():
 
 @pytest.fixture
 def two_threads(monkeypatch):
-    """Two replicas for batches of 32 and more, on any machine."""
+    """Two replicas for batches of 16 and more, on any machine."""
     monkeypatch.setattr(threads, "available_cores", lambda: 2)
     monkeypatch.setattr(training_step, "LEAST_WORK", 1)
     xpnet.set_num_threads(2)
@@ -125,7 +125,7 @@ def test_small_batches_and_small_networks_stay_on_one_thread(monkeypatch):
     assert len(model.train_step().replicas(64)) == 1, "too little work"
     monkeypatch.setattr(training_step, "LEAST_WORK", 1)
     step = training_step.HostStep(model)
-    assert [len(step.replicas(n)) for n in (1, 31, 32, 64)] == [1, 1, 2, 2], "at least 16 samples a replica"
+    assert [len(step.replicas(n)) for n in (1, 15, 16, 64)] == [1, 1, 2, 2], "at least 8 samples a replica"
 
 
 @pytest.mark.parametrize("n", [32, 33, 47])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .errors import DeviceFallbackWarning, unknown, warn
 from .ops.numpy_ops import NumpyOps
@@ -63,19 +64,28 @@ def _first_cuda(precision: str) -> Ops:
 
 def _cuda(index: int, precision: str = "auto") -> Ops:
     """Operations on GPU number index, tried out; NoDevice says what is missing."""
+
+    def make(cupy):
+        from .ops.cupy_ops import CupyOps
+
+        return CupyOps(index, precision)
+
+    return _with_cupy(index, make)
+
+
+def _with_cupy(index: int, work: Callable[[Any], Any]) -> Any:
+    """work(cupy), where CuPy shows a GPU number index; NoDevice says what is missing, or why work failed."""
     if importlib.util.find_spec("cupy") is None:
         raise NoDevice(f"CuPy is not installed; {INSTALL}")
     runtime = driver = visible = 0
     try:
         import cupy
 
-        from .ops.cupy_ops import CupyOps
-
         cuda = cupy.cuda.runtime
         runtime, driver = cuda.runtimeGetVersion(), cuda.driverGetVersion()
         visible = cuda.getDeviceCount()
         if index < visible:
-            return CupyOps(index, precision)
+            return work(cupy)
     except Exception as error:  # CuPy and the driver fail in many ways, and each means the same here
         raise NoDevice(
             f"CuPy is installed but no GPU works ({explain(error, runtime, driver).text}); "
@@ -178,11 +188,16 @@ def set_memory_limit(limit: int | str | None, device: str = "cuda") -> None:
     size, name = _bytes(limit), str(device).lower()
     if not re.fullmatch("cuda(:[0-9]+)?", name):
         raise unknown("device", device, ("cuda", "cuda:0"))
+    index = int(name[5:] or 0)
+
+    def set_limit(cupy):
+        with cupy.cuda.Device(index):
+            cupy.get_default_memory_pool().set_limit(size=size)
+
     try:
-        ops = _cuda(int(name[5:] or 0))
+        _with_cupy(index, set_limit)
     except NoDevice as reason:
         raise RuntimeError(f"no memory limit can be set: {reason}") from None
-    ops.limit_memory(size)
 
 
 def _bytes(limit) -> int:

@@ -20,7 +20,7 @@ class NotBuiltError(RuntimeError):
 
 
 class DeviceMemoryError(MemoryError):
-    """A device has no memory left for a training step; the message names the layer and a batch that fits."""
+    """A device has no memory left.  The message names the layer and, in training, a batch that fits."""
 
 
 class NonFiniteError(FloatingPointError):

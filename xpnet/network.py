@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 import re
+import traceback
 import weakref
 from typing import Any, Self
 
@@ -12,9 +13,11 @@ import numpy as np
 
 from . import device as devices
 from .data.arrays import as_array, check_x
-from .errors import DeviceFallbackWarning, NotBuiltError, ShapeError, unknown, warn
+from .errors import DeviceFallbackWarning, DeviceMemoryError, NotBuiltError, ShapeError, unknown, warn
 from .layers.base import Layer, Shape
 from .layers.containers import Chain
+from .layers.pools_first import pools_first
+from .ops.memory import SMALL
 from .params import Params, Slot
 
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16", "float64")
@@ -22,14 +25,31 @@ _owners: weakref.WeakKeyDictionary[Layer, weakref.ref] = weakref.WeakKeyDictiona
 
 
 def on_device(method):
-    """The method, with all that it asks of the model's device asked in one order."""
+    """The method, with all that it asks of the model's device asked in one order.
+
+    Raises DeviceMemoryError where the device has no memory for it, in place of the array module's own error.
+    """
 
     @functools.wraps(method)
     def ordered(self, *args, **kwargs):
-        with self.ops.running():
-            return method(self, *args, **kwargs)
+        try:
+            with self.ops.running():
+                return method(self, *args, **kwargs)
+        except self.ops.out_of_memory as error:
+            explained = _out_of_memory(self.ops, error)
+            raise explained from error.with_traceback(None)  # whose frames hold arrays
 
     return ordered
+
+
+def _out_of_memory(ops, error: BaseException) -> DeviceMemoryError:
+    selves = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    layers = [one.where for one in selves if isinstance(one, Layer)]
+    return DeviceMemoryError(
+        f"{layers[-1] if layers else 'the model'}: out of memory on {ops.device}. {ops.shortage(error)}. "
+        "Expected: fewer samples at once, a smaller model, or more memory: let go of other models and arrays "
+        "there, raise the limit (xpnet.set_memory_limit) if there is one"
+    )
 
 
 class Network:
@@ -226,13 +246,15 @@ class Network:
         """A layer's output with the samples first: (N, C, H, W) or (N, D)."""
         return self.ops.unpack(y) if y.ndim == 4 else y
 
-    def infer(self, h, folded=None):
-        """The output of the layers in inference, without the last activation where it is folded into the
-        loss.
+    def infer(self, h, folded=None, layers=None):
+        """The output of the layers (or of their twins) in inference, without the last activation where it is
+        folded into the loss.
         """
-        layers = self._need_built().layers
+        layers = layers or self._need_built().layers
         if folded is not None:
             layers = [*layers[:-1], layers[-1].without_activation()]
+        if self.ops.pools_first and h.nbytes >= SMALL:  # below, 20 us for the twins are more than it saves
+            layers = pools_first(layers)
         with np.errstate(all="ignore"):
             for layer in layers:
                 h, _ = layer.forward(h, train=False)
@@ -380,6 +402,7 @@ class Network:
         if shape is not None and self.layers:
             self._build(shape)
 
+    @on_device
     def _build(self, in_shape: Shape) -> None:
         if not self.layers:
             raise NotBuiltError("the model has no layers. Expected: Sequential([...]), or model.add(layer)")
@@ -388,9 +411,8 @@ class Network:
         chain = Chain(self.layers)
         before = [(layer, layer.__dict__.copy()) for layer in self.all_layers()]
         try:
-            with self.ops.running():
-                chain.build(in_shape, params)
-                params.allocate()
+            chain.build(in_shape, params)
+            params.allocate()
         except Exception:
             for layer, fields in before:  # what was built before stays whole
                 layer.__dict__.clear()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import initializers
+from .ops.record import again
 
 if TYPE_CHECKING:
     from .layers.base import Layer
@@ -56,6 +57,9 @@ class Stream:
 
     def bits(self, ops: Ops, shape: tuple[int, ...]):
         """uint16 array of the current step's bits."""
+        return again(self._bits, ops, shape)
+
+    def _bits(self, ops: Ops, shape: tuple[int, ...]):
         return ops.random_bits(self.seed, self.number, self.step, shape)
 
 

@@ -229,38 +229,11 @@ elif cuda.cuDeviceGetCount(ctypes.byref(number)) == 0:
 print(json.dumps(found))
 """
 
-# What of the CUDA toolkit is there; then a sum, which CuPy compiles; then xpnet's own choice.
 TRY_GPU = """
 import json, warnings
 warnings.simplefilter("ignore")
-found = {"missing": []}
-
-def part(name, load):
-    try:
-        load()
-    except Exception:
-        found["missing"].append(name)
-
-def headers():
-    from cuda.pathfinder import find_nvidia_header_directory
-    assert find_nvidia_header_directory("cudart")
-
-try:
-    import cupy
-    found["version"] = cupy.__version__
-    cuda = cupy.cuda.runtime
-    found["runtime"], found["driver"] = cuda.runtimeGetVersion(), cuda.driverGetVersion()
-    from xpnet.ops import cublas
-    part("NVRTC", lambda: cupy.cuda.nvrtc.getVersion())
-    part("cuBLAS", lambda: cublas.load(cupy))
-    if int(cupy.__version__.split(".")[0]) >= 14:  # earlier ones look elsewhere, and say so
-        part("headers", headers)
-    a = cupy.ones(1000, "float32")
-    found["works"] = float((a * 2 + 1).sum()) == 3000.0 and not found["missing"]
-    found["memory"] = cuda.memGetInfo()
-except Exception as error:
-    found["error"] = type(error).__name__ + ": " + (" ".join(str(error).split()) or "no message")
-print(json.dumps(found))
+from xpnet.ops.probe import try_cupy
+print(json.dumps(try_cupy()))
 """
 
 TRAIN_A_LITTLE = """
@@ -463,7 +436,7 @@ def stray_cupy() -> str:
 
 
 def try_gpu() -> dict[str, Any]:
-    """What CuPy says of itself, as TRY_GPU prints it; {} where it is not installed."""
+    """What `ops.probe.try_cupy` finds, in a process of its own; {} where CuPy is not installed."""
     return run_python(TRY_GPU, 120) if cupy_wheels() else {}
 
 

@@ -60,6 +60,18 @@ def _layers(kind: str, branch: str, value) -> list[Layer]:
     return list(layers)
 
 
+def with_branch(layer: Layer, branch: str, layers: list[Layer]) -> Layer:
+    """A twin of a container with other layers in a branch, named as `children` names it."""
+    twin = layer.twin()
+    owner, _, index = branch.partition(".")
+    if index:
+        branches = list(getattr(twin, owner))
+        branches[int(index)] = layers
+        layers = branches
+    setattr(twin, owner, layers)
+    return twin
+
+
 class _Container(Layer):
     def multiply_adds(self):
         return sum(layer.multiply_adds() for branch in self.children().values() for layer in branch)

@@ -89,9 +89,9 @@ class Conv2D(Layer):
             z = self.ops.conv2d(padded, self.weight, self.window, self.groups, self.bias)
             y, kept = self.ops.finish(z, None, self.activation)
         else:
-            y = kept = self.ops.conv2d(
-                padded, self.weight, self.window, self.groups, self.bias, self.activation
-            )
+            y = self.ops.conv2d(padded, self.weight, self.window, self.groups, self.bias, self.activation)
+            # a pooling that follows may let go of y; only a slope would hold it
+            kept = None if type(self.activation) is activations.Linear else y
         return y, (padded, x.shape, kept)
 
     def backward(self, dy, cache):
@@ -160,4 +160,4 @@ class ZeroPadding2D(Layer):
     def backward(self, dy, shape):
         H, _, W, _ = shape
         (top, _), (left, _) = self.sides
-        return self.ops.xp.ascontiguousarray(dy[top : top + H, :, left : left + W])
+        return dy[top : top + H, :, left : left + W].copy()

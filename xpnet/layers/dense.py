@@ -51,9 +51,8 @@ class Dense(Layer):
 
     def backward(self, dy, cache):
         x, kept = cache
-        dz = self.ops.finish_backward(
-            dy, kept, self.activation, self.dbias
-        )  # dL/db = sum of dz over the batch
+        # dL/db = sum of dz over the batch
+        dz = self.ops.finish_backward(dy, kept, self.activation, self.dbias)
         self.ops.matmul(dz.T, x, out=self.dweight)  # dL/dW = dz' x
         if not self.needs_dx:
             return None

@@ -73,10 +73,9 @@ class BatchNormalization(Layer):
             )
         y, mean, var, n, kept = ops.batch_norm(x, self.weight, self.bias, self.epsilon)
         if ops.leads:
-            m = self.momentum
-            self.next_running_mean[...] = m * self.running_mean + (1 - m) * mean
-            self.next_running_var[...] = m * self.running_var + (1 - m) * var * (n / (n - 1))
-            self.next_num_batches_tracked[...] = self.num_batches_tracked + 1
+            running = self.running_mean, self.running_var, self.num_batches_tracked
+            out = self.next_running_mean, self.next_running_var, self.next_num_batches_tracked
+            ops.running_statistics(mean, var, n, self.momentum, running, out)
         return y, (kept, None, None)
 
     def backward(self, dy, cache):

@@ -62,7 +62,7 @@ class _Pooling2D(Layer):
             return dx
         H, _, W, _ = shape
         (top, _), (left, _) = self.window.padding
-        return self.ops.xp.ascontiguousarray(dx[top : top + H, :, left : left + W])
+        return dx[top : top + H, :, left : left + W].copy()
 
 
 def _overhang(padded: int, begin_before: int, kernel: int, stride: int) -> int:
@@ -78,12 +78,15 @@ class MaxPooling2D(_Pooling2D):
 
     def forward(self, x, *, train):
         padded = self.ops.pad(x, self.window.padding, -np.inf)
-        y = self.ops.max_pool(padded, self.window)
-        return y, (padded, x.shape, y)
+        if not train:
+            y = self.ops.max_pool(padded, self.window)
+            return y, ((padded, y), x.shape)
+        y, kept = self.ops.max_pool_train(padded, self.window)
+        return y, (kept, x.shape)
 
     def backward(self, dy, cache):
-        padded, shape, y = cache
-        return self._crop(self.ops.max_pool_backward(dy, padded, y, self.window), shape)
+        kept, shape = cache
+        return self._crop(self.ops.max_pool_train_backward(dy, kept, self.window), shape)
 
 
 class AveragePooling2D(_Pooling2D):
@@ -166,7 +169,7 @@ class GlobalMaxPooling2D(Layer):
 
     def build(self, in_shape, params):
         self.need_map(in_shape)
-        self.window = Window(in_shape[1:])
+        self.window = Window(in_shape[1:], in_shape[1:])
         return in_shape[:1]
 
     def forward(self, x, *, train):

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
+from . import winograd
 from .geometry import Window
-from .memory import SMALL
+from .memory import SMALL, strided
 from .reference import Ops
 
 CACHE = 1 << 19  # bytes of a block that should stay in a core's L2 cache between two passes over it
-LONG = 64  # from this many rows (KH*C) on, a matmul on the map in place beats one on shifted copies
+UNPACKED = 10**6  # multiply-adds up to which OpenBLAS (on AVX-512) takes matrices as they lie in memory
+LEAST_COLUMNS = 64  # of a piece of a matmul
+LONG, LONGER = 24, 64  # rows (KH*C) from which on a matmul on the map in place beats one on shifted copies:
+LARGE = 1 << 17  # on maps of so many bytes, and on smaller ones, where the number of calls counts
 
 
 class HostConvolution(Ops):
     """Convolution of NumPy arrays."""
 
     def conv2d(self, x, w, window: Window, groups: int = 1, bias=None, function=None):
+        x, window = _seen(x, window)
         KW, F, KH, C = w.shape
         OH, OW = window.positions(x)
         y = self.empty((OH, F, OW, x.shape[3]), x.dtype)
+        if _depthwise(w, groups) and y.nbytes >= SMALL:
+            self._shifted_products(x, w, y, window)
+            self._finish_rows(y, bias, function)
+            return y
+        if m := tile(w.shape, y.shape, window, groups):
+            winograd.convolve(m, x, w, y, finish=lambda rows: self._finish_rows(rows, bias, function))
+            return y
         step = min(row_block(y), OH)
-        route = self._route(w, window, groups)
+        route = self._route(x, w, window, groups)
         if route == "in place":
             matrices = [w[j].reshape(F, -1) for j in range(KW)]
             views = [columns_view(x, j, KH, OH, OW, window.strides[0]) for j in range(KW)]
@@ -37,16 +51,26 @@ class HostConvolution(Ops):
                 np.matmul(matrices[0], cols, out=rows.reshape(len(rows), groups, F // groups, -1))
             else:
                 out = rows.reshape(len(rows), F, -1)
-                np.matmul(matrices[0], views[0][r : r + step], out=out)
+                _multiply(matrices[0], views[0][r : r + step], out)
                 for matrix, view in zip(matrices[1:], views[1:]):
-                    out += np.matmul(matrix, view[r : r + step], out=part[: len(rows)])
+                    out += _multiply(matrix, view[r : r + step], part[: len(rows)])
             self._finish_rows(rows, bias, function)  # while they lie in the cache
         return y
 
     def conv2d_weight_grad(self, x, dz, dw, window: Window, groups: int = 1):
+        x, window = _seen(x, window)
         OH, F, OW, N = dz.shape
         KW, _, KH, C = dw.shape
-        route = self._route(dw, window, groups)
+        if _depthwise(dw, groups) and dz.nbytes >= SMALL:
+            product = self.empty(dz.shape, dz.dtype)
+            for i, j in np.ndindex(KH, KW):
+                np.multiply(x[window.rows(i, OH), :, window.columns(j, OW)], dz, out=product)
+                dw[j, :, i, 0] = self.feature_sum(product)
+            return
+        if m := tile(dw.shape, dz.shape, window, groups):
+            winograd.weight_gradient(m, x, dz, dw)
+            return
+        route = self._route(x, dw, window, groups)
         if route == "in place":
             for j in range(KW):
                 d = self._row_products(dz, columns_view(x, j, KH, OH, OW, window.strides[0]))
@@ -66,23 +90,80 @@ class HostConvolution(Ops):
         dw[...] = total.reshape(groups, F // groups, KW, KH, C).transpose(2, 0, 1, 3, 4).reshape(dw.shape)
 
     def conv2d_input_grad(self, dz, w, shape, window: Window, groups: int = 1):
-        if groups > 1 or window.dilation[0] > 1:
-            return super().conv2d_input_grad(dz, w, shape, window, groups)
         OH, F, OW, N = dz.shape
         KW, _, KH, C = w.shape
         H, _, W, _ = shape
         (top, bottom), (left, right) = window.padding
+        if window.kernel == (1, 1) and window.strides != (1, 1) and not window.padded:
+            dx = self.empty(shape, dz.dtype)
+            dx[...] = 0
+            within = (OH, C * groups, OW, N)
+            seen = self.conv2d_input_grad(dz, w, within, Window((1, 1)), groups)
+            dx[:: window.strides[0], :, :: window.strides[1]] = seen
+            return dx
+        if _depthwise(w, groups):
+            dx = self.empty((top + H + bottom, groups, left + W + right, N), dz.dtype)
+            dx[...] = 0
+            for i, j in np.ndindex(KH, KW):
+                dx[window.rows(i, OH), :, window.columns(j, OW)] += dz * w[j, :, i, :, None]
+            return dx[top : top + H, :, left : left + W].copy() if window.padded else dx
+        if groups > 1 or window.dilation[0] > 1:
+            return super().conv2d_input_grad(dz, w, shape, window, groups)
+        if m := tile((KW, C, KH, F), shape, window, groups):
+            dx = self.empty(shape, dz.dtype)
+            winograd.convolve(m, dz, w, dx, origin=(top - 2, left - 2), turned=True)
+            return dx
         if dz.nbytes < SMALL and window.strides == window.dilation == (1, 1):
             # small: fewer calls by the same convolution of dz in a border of zeros, with the kernel turned
             border = ((KH - 1 - top, KH - 1 - bottom), (KW - 1 - left, KW - 1 - right))
             if min(map(min, border)) >= 0:
-                turned = np.ascontiguousarray(w[::-1, :, ::-1].transpose(0, 3, 2, 1))
+                turned = w[::-1, :, ::-1].transpose(0, 3, 2, 1).copy()
                 return self.conv2d(self.pad(dz, border), turned, Window((KH, KW)))
-        # the adjoint of reading with the columns side by side: patches are added row by row, then folded
-        # column by column
+        beside = self._rows_back(dz, w, H, window)
+        if KW == 1 and OW == W and not left:
+            return beside.reshape(shape)
+        dx, SW = self.empty(shape, dz.dtype), window.strides[1]
+        spans = [_span(j * window.dilation[1] - left, SW, OW, W) for j in range(KW)]
+        whole = [j for j in range(KW) if SW == 1 and spans[j] == (0, W)]  # where all of the map is met
+        if whole:
+            dx[...] = beside[:, whole[0], :, :W]
+        else:
+            dx[...] = 0
+        for j in range(KW):
+            (first, last), shift = spans[j], j * window.dilation[1] - left
+            if first < last and j not in whole[:1]:
+                dx[:, :, shift + first * SW : shift + (last - 1) * SW + 1 : SW] += beside[:, j, :, first:last]
+        return dx
+
+    def _shifted_products(self, x, w, y, window: Window):
+        """y of a depthwise convolution: the map, once for each kernel element, shifted and multiplied."""
+        (KH, KW), OW = window.kernel, y.shape[2]
+        step = row_block(y)
+        for r in range(0, len(y), step):
+            rows = y[r : r + step]
+            under, product = rows_under(x, r, len(rows), window), self.empty(rows.shape, y.dtype)
+            for i, j in np.ndindex(KH, KW):
+                seen = under[window.rows(i, len(rows)), :, window.columns(j, OW)]
+                np.multiply(seen, w[j, :, i, :, None], out=product if i or j else rows)
+                if i or j:
+                    rows += product
+
+    def _rows_back(self, dz, w, H: int, window: Window):
+        """What each kernel column gives back to each image row, side by side: (H, KW, C, OW, N)."""
+        OH, F, OW, N = dz.shape
+        KW, _, KH, C = w.shape
+        (top, bottom), _ = window.padding
+        if window.strides[0] == 1 and max(top, bottom) < KH and KH * KW * C >= F:
+            # an image row gets from KH rows of dz, one under the other: again a view, where zeros go around
+            dz = self.pad(dz, ((KH - 1 - top, KH - 1 - bottom), (0, 0)))
+            turned = w[:, :, ::-1].transpose(0, 3, 2, 1).reshape(KW * C, KH * F)
+            beside = self.empty((H, KW * C, OW * N), dz.dtype)
+            _multiply(turned, rows_view(dz.reshape(len(dz), F, OW * N), KH, H, 1), beside)
+            return beside.reshape(H, KW, C, OW, N)
+        # the adjoint of reading with the columns side by side: patches are added row by row
         beside = self.empty((top + H + bottom, KW * C, OW * N), dz.dtype)
         beside[...] = 0
-        back, SH = np.ascontiguousarray(_beside(w).T), window.strides[0]
+        back, SH = _beside(w).T.copy(), window.strides[0]
         step = max(1, CACHE // (back.shape[0] * dz[0, 0].nbytes))
         for r in range(0, OH, step):
             rows = dz[r : r + step].reshape(-1, F, OW * N)
@@ -91,15 +172,7 @@ class HostConvolution(Ops):
             for i in range(KH):
                 start = r * SH + i
                 beside[start : start + (len(rows) - 1) * SH + 1 : SH] += patches[:, i]
-        beside = beside.reshape(-1, KW, C, OW, N)[top : top + H]
-        dx = self.empty(shape, dz.dtype)
-        dx[...] = 0
-        for j in range(KW):
-            shift, SW = j * window.dilation[1] - left, window.strides[1]
-            first, last = max(0, -(shift // SW)), min(OW, -((shift - W) // SW))  # those that meet the map
-            if first < last:
-                dx[:, :, shift + first * SW : shift + (last - 1) * SW + 1 : SW] += beside[:, j, :, first:last]
-        return dx
+        return beside.reshape(-1, KW, C, OW, N)[top : top + H]
 
     def columns_beside(self, x, window: Window, OW: int):
         """x (H, C, W, N) once for each kernel column, shifted, side by side: (H, KW*C, OW*N).
@@ -111,22 +184,70 @@ class HostConvolution(Ops):
         row, channel, column, sample = x.strides
         strides = (row, DW * column, channel, SW * column, sample)
         out = self.empty((H, KW, C, OW, N), x.dtype)
-        out[...] = np.ndarray(out.shape, x.dtype, x, 0, strides)
+        out[...] = strided(x, out.shape, strides)
         return out.reshape(H, KW * C, OW * N)
 
     def _row_products(self, dz, view):
         """Sum over output rows of dz[r] (F, OW*N) @ view[r]' (OW*N, K): a weight gradient (F, K)."""
         OH, F, OW, N = dz.shape
-        products = self.empty((OH, F, view.shape[1]), dz.dtype)
-        return np.matmul(dz.reshape(OH, F, OW * N), view.transpose(0, 2, 1), out=products).sum(axis=0)
+        K, dz = view.shape[1], dz.reshape(OH, F, OW * N)
+        if (
+            F * K > 2 * (F + K) * OW * N
+        ):  # short rows: one product of long ones, copied together, is less work
+            rows = (a.transpose(1, 0, 2).copy().reshape(a.shape[1], -1) for a in (dz, view))
+            return self.matmul(next(rows), next(rows).T)
+        turned = K > F and dz.nbytes >= SMALL
+        a, b = (view, dz) if turned else (dz, view)  # BLAS likes the longer matrix in front
+        products = self.empty((OH, a.shape[1], b.shape[1]), dz.dtype)
+        total = np.matmul(a, b.transpose(0, 2, 1), out=products).sum(axis=0)
+        return total.T if turned else total
 
     @staticmethod
-    def _route(w, window: Window, groups: int) -> str:
+    def _route(x, w, window: Window, groups: int) -> str:
         """How a map is read: "in place", its kernel columns "side by side", or its patches "copied"."""
         if groups > 1 or window.dilation[0] > 1:
             return "copied"
-        long = w.shape[2] * w.shape[3] >= LONG and window.strides[1] == window.dilation[1] == 1
-        return "in place" if long else "side by side"
+        KW, _, KH, C = w.shape
+        long = KW == 1 or (LONG if x.nbytes >= LARGE else LONGER) <= KH * C
+        return "in place" if long and window.strides[1] == window.dilation[1] == 1 else "side by side"
+
+
+def _depthwise(w, groups: int) -> bool:
+    """Whether each filter sees one channel, its own."""
+    return groups > 1 and w.shape[1] == groups and w.shape[3] == 1
+
+
+def _seen(x, window: Window):
+    """x and the window, without the rows and columns that a 1x1 kernel steps over; x as one block of
+    memory, in any case.
+    """
+    if window.kernel == (1, 1) and window.strides != (1, 1):
+        x, window = x[:: window.strides[0], :, :: window.strides[1]], Window((1, 1))
+    return (x if x.flags.c_contiguous else x.copy()), window
+
+
+def _span(shift: int, stride: int, OW: int, W: int) -> tuple[int, int]:
+    """Of the output columns ow, first to last, those with 0 <= ow stride + shift < W."""
+    return max(0, -(shift // stride)), min(OW, -((shift - W) // stride))
+
+
+def _multiply(a, b, out):
+    """out (R, F, M) = a (F, K) @ b (R, K, M), by pieces of M."""
+    if (pieces := _pieces(a.size, b.shape[2])) > 1:
+        b, cut = (c.reshape(*c.shape[:2], pieces, -1).transpose(0, 2, 1, 3) for c in (b, out))
+        np.matmul(a, b, out=cut)
+    else:
+        np.matmul(a, b, out=out)
+    return out
+
+
+@lru_cache(1024)
+def _pieces(size: int, columns: int) -> int:
+    """In how many equal parts a matmul of a matrix of so many elements with so many columns goes fastest."""
+    for count in range(1, columns // LEAST_COLUMNS + 1):
+        if columns % count == 0 and size * (columns // count) <= UNPACKED:
+            return count
+    return 1
 
 
 def columns_view(x, j: int, KH: int, OH: int, OW: int, SH: int = 1):
@@ -141,14 +262,14 @@ def columns_view(x, j: int, KH: int, OH: int, OW: int, SH: int = 1):
     """
     H, C, W, N = x.shape
     row, channel, column, _ = x.strides
-    return np.ndarray((OH, KH * C, OW * N), x.dtype, x, j * column, (SH * row, channel, x.itemsize))
+    return strided(x, (OH, KH * C, OW * N), (SH * row, channel, x.itemsize), j * column)
 
 
 def rows_view(beside, KH: int, OH: int, SH: int):
     """The im2col matrices of all kernel columns, on `columns_beside` (H, K, M): view (OH, KH*K, M)."""
     H, K, M = beside.shape
     row, line, item = beside.strides
-    return np.ndarray((OH, KH * K, M), beside.dtype, beside, 0, (SH * row, line, item))
+    return strided(beside, (OH, KH * K, M), (SH * row, line, item))
 
 
 def _beside(w):
@@ -160,6 +281,28 @@ def rows_under(x, r: int, count: int, window: Window):
     """The image rows under output rows r .. r+count."""
     start = r * window.strides[0]
     return x[start : start + (count - 1) * window.strides[0] + window.extent[0]]
+
+
+COPY = 50  # multiply-adds in the time of copying an element from place to place
+GAIN = 0.9  # of the plain cost; tiles are taken where theirs is estimated to be less
+
+
+@lru_cache(1024)
+def tile(kernel, y, window: Window, groups: int) -> int:
+    """The tile of Winograd's way that costs least for a kernel (KW, F, KH, C) and y (OH, F, OW, N); 0 for
+    none.
+    """
+    if window.kernel != (3, 3) or groups > 1 or window.strides != (1, 1) or window.dilation != (1, 1):
+        return 0
+    (_, F, _, C), (OH, _, OW, N) = kernel, y
+    costs = {0: GAIN * 9 * C * F * OH * OW * N}
+    for m in (2, 4):
+        t = m + 2
+        tiles = -(-OH // m) * -(-OW // m) * N
+        costs[m] = tiles * (
+            t**2 * C * F + C * (t**4 + COPY * t**2) + F * (t**2 * m**2 + COPY * m**2)
+        ) + t**2 * C * F * (9 + COPY)
+    return min(costs, key=costs.__getitem__)
 
 
 def row_block(y) -> int:

@@ -205,7 +205,6 @@ class CupyOps(Ops):
         math = self._math(self.conv_math, x.dtype)
         x, dz = self._whole(x), self._whole(dz)
         if zero_copy.covers(window, groups, C, F, x.shape[3], math):
-            self.blas.use(self.stream)
             x, dz = self._operand(x, math), self._operand(dz, math)
             zero_copy.weight_grad(self.blas, math, x, dz, dw, window, self.empty, self._sum_parts)
         else:
@@ -216,7 +215,6 @@ class CupyOps(Ops):
         dz, dx = self._whole(dz), self.empty(shape, dz.dtype)
         math = self._math(self.conv_math, dz.dtype)
         if zero_copy.covers_input_grad(window, groups, C, F, shape[3], math):
-            self.blas.use(self.stream)
             dz, w = self._operand(dz, math), self._operand(w, math)
             zero_copy.input_grad(self.blas, math, dz, w, dx, window, self.empty, self.pad)
         else:
@@ -260,11 +258,12 @@ class CupyOps(Ops):
         return out
 
     def finish(self, z, bias, function):
-        code = None if function.keeps_input else _activate(function)
+        code = _activate(function)
         if code is not None and self._either(z) is z:
+            y = self.like(z) if function.keeps_input else z
             if code or bias is not None:
-                sums.finish(self.gpu, z, bias, code)
-            return z, z
+                sums.finish(self.gpu, z, bias, code, out=y)
+            return y, z
         if bias is not None:
             sums.finish(self.gpu, z, bias, "")
         if not function.keeps_input:
@@ -285,8 +284,7 @@ class CupyOps(Ops):
             return super().activate(x, function)
         x = self._either(x)
         y = self.like(x)
-        y[...] = x
-        sums.finish(self.gpu, y, None, code)
+        sums.finish(self.gpu, x, None, code, out=y)
         return y, (x if function.keeps_input else y)
 
     def random_bits(self, key, layer, step, shape):
@@ -315,6 +313,9 @@ class CupyOps(Ops):
         dy = self._either(dy)
         norm.backward(self.gpu, dy, x, mean, slope, weight, dweight, dbias, dy if needs_dx else None)
         return dy if needs_dx else None
+
+    def running_statistics(self, mean, var, n, momentum, running, out):
+        norm.running_statistics(self.gpu, mean, var, n, momentum, running, out)
 
     def crossentropy(self, p, y, w, divisor, smoothing, mean):
         value, dp = self.empty((), p.dtype), self.empty(p.shape, p.dtype)
@@ -355,11 +356,10 @@ class CupyOps(Ops):
         update.judge(self.gpu, control.memory, grads, ranges, loss, clipvalue, n)
 
     def optimizer_step(self, control, optimizer, values, grads, state, ranges):
-        try:
-            code = fuse.update(optimizer)
-        except fuse.NotTraceable as reason:
+        code, reason = _trace(fuse.update, optimizer)
+        if code is None:
             if self.stream.is_capturing():  # its numbers would be frozen
-                raise fuse.NotTraceable(f"{type(optimizer).__name__}.update: {reason}") from None
+                raise fuse.NotTraceable(f"{type(optimizer).__name__}.update: {reason}")
             super().optimizer_step(control, optimizer, values, grads, state, ranges)
             return
         for start, stop in ranges:
@@ -368,7 +368,7 @@ class CupyOps(Ops):
     def take_over(self, control, state, pending):
         update.take_over(self.gpu, control.memory, state, pending)
 
-    def limit_norms(self, grads, slots, limit, tiny):
+    def limit_norms(self, grads, slots, limit):
         key = tuple((slot.start, slot.size) for slot in slots)
         if key not in self._tables:
             with self._lasting():
@@ -384,11 +384,6 @@ class CupyOps(Ops):
         return CupyRecorder(self)
 
     # -- memory ----------------------------------------------------------------------------------------------
-
-    def limit_memory(self, size: int) -> None:
-        """Bytes that CuPy's pool may take of this GPU; 0 for all."""
-        with self.xp.cuda.Device(self.index):
-            self.xp.get_default_memory_pool().set_limit(size=size)
 
     def free_memory(self):
         with self.xp.cuda.Device(self.index) as device:
@@ -570,27 +565,27 @@ class Recording:
         self.graph.launch(self.stream)
 
 
-_traces: dict[tuple, str | None] = {}
+_traces: dict[tuple, tuple[str | None, str]] = {}
 
 
 def _activate(function) -> str | None:
     """The activation as a function of a kernel; "" for the identity, None where it is not element-wise."""
-    return _trace(fuse.activate, function)
+    return "" if isinstance(function, Linear) else _trace(fuse.activate, function)[0]
 
 
 def _slope(function) -> str | None:
-    return _trace(fuse.slope, function)
+    return "" if isinstance(function, Linear) else _trace(fuse.slope, function)[0]
 
 
-def _trace(trace, function) -> str | None:
-    if isinstance(function, Linear):
-        return ""
-    key = trace, type(function), repr(sorted(vars(function).items()))
+def _trace(trace, formula) -> tuple[str | None, str]:
+    """(trace(formula), ""), or (None, why not): made once for each class and its settings."""
+    settings = sorted((name, value) for name, value in vars(formula).items() if name not in fuse.GIVEN)
+    key = trace, type(formula), repr(settings)
     if key not in _traces:
         try:
-            _traces[key] = trace(function)
-        except fuse.NotTraceable:
-            _traces[key] = None
+            _traces[key] = trace(formula), ""
+        except fuse.NotTraceable as reason:
+            _traces[key] = None, str(reason)
     return _traces[key]
 
 

@@ -11,6 +11,8 @@ from collections import defaultdict
 
 import numpy as np
 
+from .record import fresh, now
+
 SMALL = 1 << 16  # below this malloc serves from memory that is already mapped
 KEEP = 1 << 30  # bytes of unused blocks that are kept, at most
 
@@ -42,6 +44,8 @@ class Pool:
 
     def empty(self, shape, dtype) -> np.ndarray:
         """An uninitialised C-contiguous array; a large one comes from the pool, aligned to 64 bytes."""
+        if now.tape is not None:
+            return now.tape.keep(fresh(shape, dtype))
         plain = np.empty(shape, dtype)  # costs nothing until it is written
         if plain.nbytes < SMALL:
             return plain
@@ -88,3 +92,9 @@ def aligned_zeros(count: int, dtype) -> np.ndarray:
     out = _aligned(max(count, 1) * np.dtype(dtype).itemsize)
     out[...] = 0
     return out.view(dtype)[:count]
+
+
+def strided(x: np.ndarray, shape, strides, offset: int = 0, dtype=None) -> np.ndarray:
+    """A view on the memory of x, of x's own kind: element 0 lies offset bytes behind that of x."""
+    view = np.ndarray(shape, dtype or x.dtype, x, offset, strides)
+    return view if type(x) is np.ndarray else view.view(type(x))

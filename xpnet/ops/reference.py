@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..optimizers import TINY
 from .geometry import Window
 
 
@@ -24,6 +25,7 @@ class Ops:
     precisions: tuple[str, ...] = ("float32", "float64")
     in_host_memory = False  # True where arrays are NumPy's and reading one costs nothing
 
+    pools_first = False  # whether a bias and an activation cost less on a pooled map than on the whole one
     inference_block = 256  # samples that inference takes through a network together
 
     def __init__(self, xp: Any = np, device: str = "cpu"):
@@ -234,6 +236,16 @@ class Ops:
             dview += dy * hit
         return dx
 
+    def max_pool_train(self, x, window: Window):
+        """`max_pool`, and what `max_pool_train_backward` needs to know of it."""
+        y = self.max_pool(x, window)
+        return y, (x, y)
+
+    def max_pool_train_backward(self, dy, kept, window: Window):
+        """`max_pool_backward` from what `max_pool_train` kept."""
+        x, y = kept
+        return self.max_pool_backward(dy, x, y, window)
+
     def sum_pool(self, x, window: Window):
         """Sum under each window: x (H, C, W, N), padded -> (OH, C, OW, N)."""
         first, *rest = self._windows(x, window)
@@ -320,6 +332,17 @@ class Ops:
         dy *= (weight * slope)[spread]
         return dy
 
+    def running_statistics(self, mean, var, n: int, momentum: float, running, out) -> None:
+        """out = momentum running + (1 - momentum) batch, each a (mean, var, number of batches).
+
+        mean, var: the batch's, of n elements a feature; the running variance is unbiased.
+        """
+        old_mean, old_var, batches = running
+        new_mean, new_var, new_batches = out
+        new_mean[...] = momentum * old_mean + (1 - momentum) * mean
+        new_var[...] = momentum * old_var + (1 - momentum) * var * (n / (n - 1))
+        new_batches[...] = batches + 1
+
     def elements_a_feature(self, x) -> int:
         """Of how many elements of the whole batch a feature's statistics are made; x (N, D) or (H, C, W,
         N).
@@ -405,13 +428,13 @@ class Ops:
         """The running statistics that the step proposes, unless `judge` forbids it."""
         state[...] = self.xp.where(control.ok, pending, state)
 
-    def limit_norms(self, grads, slots, limit: float, tiny: float) -> None:
+    def limit_norms(self, grads, slots, limit: float) -> None:
         """Each slot's part of flat grads scaled down to a norm of limit."""
         xp = self.xp
         for slot in slots:
             g = grads[slot.start : slot.start + slot.size]
             wide = g.astype(np.float64)
-            g *= xp.minimum(1.0, limit / (xp.sqrt(xp.dot(wide, wide)) + tiny)).astype(g.dtype)
+            g *= xp.minimum(1.0, limit / (xp.sqrt(xp.dot(wide, wide)) + TINY)).astype(g.dtype)
 
     def accumulate(self, total, values, factor=1.0) -> None:
         """total += values * factor, flat and in float64."""
@@ -424,10 +447,6 @@ class Ops:
     # -- memory ----------------------------------------------------------------------------------------------
 
     out_of_memory: tuple[type[BaseException], ...] = ()  # what the device raises
-
-    def limit_memory(self, size: int) -> None:
-        """Take at most so many bytes; 0 for no limit."""
-        raise NotImplementedError(f"{self.device} has no memory limit")
 
     def free_memory(self) -> float:
         """Bytes that may still be allocated."""

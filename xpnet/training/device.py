@@ -16,7 +16,7 @@ import numpy as np
 
 from ..data.arrays import Arrays, as_array, storable
 from ..errors import DeviceMemoryError
-from ..optimizers import TINY
+from ..ops.fuse import GIVEN
 from .step import Replica, Step, figures
 
 RESIDENT = 0.5  # of the free memory: data that take less are kept on the device
@@ -95,12 +95,11 @@ class DeviceStep(Step):
 
     def _frozen(self) -> list[str]:
         """The settings of the formulas that a recording has for good."""
-        free = ("learning_rate", "iterations", "owner")
         return [
             f"{name}={value!r}"
             for formula in self._formulas
             for name, value in vars(formula).items()
-            if name not in free
+            if name not in GIVEN
         ]
 
     def prepare(self) -> None:
@@ -124,7 +123,7 @@ class DeviceStep(Step):
         ops, params, control, opt = self.ops, self.params, self.control, self.optimizer
         ops.judge(control, params.grads, self.ranges, loss, opt.clipvalue, n)
         if opt.clipnorm is not None:
-            ops.limit_norms(params.grads, params.slots, opt.clipnorm, TINY)
+            ops.limit_norms(params.grads, params.slots, opt.clipnorm)
         ops.optimizer_step(control, opt, params.values, params.grads, self.state, self.ranges)
         if len(params.state):
             ops.take_over(control, params.state, params.pending)

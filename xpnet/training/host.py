@@ -6,16 +6,44 @@ gradients are added in a fixed order, so that bits repeat for a number of thread
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
 
+from ..layers.containers import Chain
 from ..ops import threads
-from .step import Replica, Step, Totals
+from ..replay import Buffers, Repeated, parts_of
+from .step import Replica, Step, Totals, clone
 from .update import Update
 
-LEAST_SAMPLES = 16  # a replica holds at least so many
-LEAST_WORK = 1 << 21  # multiply-adds of a replica's forward; below, a second thread costs more than it saves
+LEAST_SAMPLES = 8  # a replica holds at least so many
+# multiply-adds of a replica's forward; below, a second thread costs more than it saves: replicas take turns
+# between their short calls
+LEAST_WORK = 3 << 22
+
+
+class HostReplica(Replica):
+    """The layers of one share of a batch of n samples, and the recordings of their work."""
+
+    def __init__(self, step: HostStep, ops, grads, share: slice, n: int):
+        super().__init__(step.model, ops, grads, step.head, share)
+        model, head, params, layers = step.model, step.head, step.params, self.chain.layers
+
+        def make(buffers, view):
+            twin = copy.copy(self)
+            twin.chain = Chain([clone(layer, ops, buffers.grads) for layer in layers])
+            buffers.bind(twin.chain.layers, view)
+
+            def work(x, y):
+                loss, sums = twin.work(model.enter(x, ops), y, None, float(n), step.metrics)
+                return (loss, *sums)
+
+            return work
+
+        buffers = Buffers(params.values, grads, params.state, params.pending)
+        more = [head.loss, *([head.folded] if head.folded else []), *step.metrics]
+        self.repeated = Repeated(make, buffers, lambda: parts_of(layers) + more)
 
 
 class HostStep(Step):
@@ -26,13 +54,13 @@ class HostStep(Step):
         self.work = sum(layer.multiply_adds() for layer in model.layers)
         self.threads = threads.num_threads() if threads.blas_can_be_limited() else 1
         self.grads = [self.params.grads]
-        self._replicas: dict[int, list[Replica]] = {}
+        self._replicas: dict[int, list[HostReplica]] = {}
         self.update = Update(self.params, self.optimizer, model.optimizer_state, self.threads)
 
     def epoch(self, data, order, batch_size, number=None):
         return HostEpoch(self, data, order, batch_size, number)
 
-    def replicas(self, n: int) -> list[Replica]:
+    def replicas(self, n: int) -> list[HostReplica]:
         """The replicas for a batch of n samples; their number follows from shapes and the thread count
         alone.
         """
@@ -41,18 +69,22 @@ class HostStep(Step):
                 self._replicas.clear()
             count = min(self.threads, n // LEAST_SAMPLES, n * self.work // LEAST_WORK)
             if count <= 1:
-                made = [Replica(self.model, self.ops, self.params.grads, self.head, slice(0, n))]
+                made = [HostReplica(self, self.ops, self.params.grads, slice(0, n), n)]
             else:
                 while len(self.grads) < count:
                     self.grads.append(self.ops.flat(len(self.params.grads), self.params.dtype))
                 edges = [n * k // count for k in range(count + 1)]
                 shares = [slice(a, b) for a, b in zip(edges, edges[1:])]
                 made = [
-                    Replica(self.model, ops, grads, self.head, share)
+                    HostReplica(self, ops, grads, share, n)
                     for ops, grads, share in zip(self.ops.replicas(shares), self.grads, shares)
                 ]
             self._replicas[n] = made
         return self._replicas[n]
+
+    def rest(self) -> None:
+        for replica in (one for made in self._replicas.values() for one in made):
+            replica.repeated.forget()
 
     def blas_threads(self, n):
         """All, where one replica has work for them."""
@@ -63,8 +95,11 @@ class HostStep(Step):
         replicas = self.replicas(len(index))
         divisor = data.weight(index) or 1.0
 
-        def work(replica: Replica):
+        def work(replica: HostReplica):
             x, y, w = data.take(index[replica.share])
+            again = replica.repeated(x, y) if w is None else None
+            if again is not None:
+                return again[0][()], list(again[1:])
             return replica.work(self.model.enter(x, replica.ops), y, w, divisor, self.metrics)
 
         if len(replicas) == 1:

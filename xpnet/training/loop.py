@@ -56,6 +56,7 @@ def fit(
     finally:
         for listener in listeners:
             listener.on_train_end(logs)
+        step.rest()
         memory.pool.clear()
     return history
 
@@ -97,15 +98,11 @@ def in_blocks(model, count: int, size: int | None, work) -> list:
     threads; a GPU that has no memory for a block gets smaller ones.
     """
     ops = model.ops
-    size = size or ops.inference_block
     if not ops.in_host_memory:
-        return _in_shrinking_blocks(ops, count, size, work)
-    blocks = [slice(start, min(start + size, count)) for start in range(0, count, size)]
-    crew = min(threads.num_threads(), len(blocks))
-    if crew <= 1:
-        return [work(block) for block in blocks]
-    edges = [len(blocks) * k // crew for k in range(crew + 1)]
-    shares = [blocks[a:b] for a, b in zip(edges, edges[1:])]
+        return _in_shrinking_blocks(ops, count, size or ops.inference_block, work)
+    shares = model.inference().blocks(count, size)
+    if len(shares) == 1:
+        return [work(block) for block in shares[0]]
     with threads.blas_threads(1):
         done = threads.crew.run(lambda share: [work(block) for block in share], shares)
     return [value for share in done for value in share]

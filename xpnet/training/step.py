@@ -14,7 +14,8 @@ from .. import activations
 from ..errors import NonFiniteError
 from ..layers import Activation
 from ..layers.base import Layer
-from ..layers.containers import Chain
+from ..layers.containers import Chain, with_branch
+from ..layers.pools_first import pools_first
 
 
 class Head(NamedTuple):
@@ -52,14 +53,8 @@ def clone(layer: Layer, ops, grads) -> Layer:
     for slot in layer.slots:
         setattr(twin, "d" + slot.name, slot.view(grads))
     for branch, inner in layer.children().items():
-        twins = [clone(child, ops, grads) for child in inner]
-        owner, _, index = branch.partition(".")
-        if index:
-            branches = list(getattr(twin, owner))
-            branches[int(index)] = twins
-            setattr(twin, owner, branches)
-        elif inner:
-            setattr(twin, owner, twins)
+        if inner:
+            twin = with_branch(twin, branch, [clone(child, ops, grads) for child in inner])
     return twin
 
 
@@ -90,6 +85,8 @@ class Replica:
     def __init__(self, model, ops, grads, head: Head, share: slice):
         self.model, self.ops, self.head, self.share = model, ops, head, share
         self.chain = training_chain(model.layers, ops, grads, head)
+        if ops.pools_first:
+            self.chain = Chain(pools_first(self.chain.layers))
 
     @np.errstate(all="ignore")  # each thread has a setting of its own
     def work(self, h, y, w, divisor, metrics) -> tuple[Any, list]:
@@ -169,6 +166,9 @@ class Step:
     def gradients(self, data, index) -> tuple[Any, list, list]:
         """Loss, metric sums and the gradient buffers that add up to the gradient."""
         raise NotImplementedError
+
+    def rest(self) -> None:
+        """Training is over: give back memory that only more of it would need."""
 
     def blas_threads(self, n: int) -> int:
         """Threads for BLAS while batches of n run."""

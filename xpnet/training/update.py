@@ -38,7 +38,7 @@ class Update:
         if not (math.isfinite(loss) and math.isfinite(squared)):
             return False
         if opt.clipnorm is not None:
-            self.ops.limit_norms(params.grads, params.slots, opt.clipnorm, TINY)
+            self.ops.limit_norms(params.grads, params.slots, opt.clipnorm)
         scale = self._scale(squared)
         lr, t = opt.rate(), opt.iterations + 1
         threads.crew.run(lambda part: self._update(part, scale, lr, t), self.parts)

@@ -90,17 +90,18 @@ template <int SIDE, int COUNT, int RUN, bool LOAD_K, bool ALONG_K> struct Tile {
 };
 
 // gathered (GH, groups * channels, GW, N), the other map (MH, groups * rows, MW, N); w (KW, filters, KH, C/G).
-// Blocks: (columns, rows, groups * phases or parts).  span: k in a part of WEIGHT_GRAD.
+// Blocks: (columns, rows, groups * phases or parts, from `first` on).  span: k in a part of WEIGHT_GRAD.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 convolve(const T *__restrict__ gathered, const T *__restrict__ A, const T *__restrict__ bias, T *__restrict__ out,
-         int N, int GH, int GW, int MH, int MW, int groups, int channels, int rows, int top, int left, i64 span) {
+         int N, int GH, int GW, int MH, int MW, int groups, int channels, int rows, int top, int left, i64 span,
+         int first) {
     using TileA = Tile<ROWS, TR, WEIGHT ? VECTOR : 1, !INPUT, WEIGHT>;
     using TileB = Tile<COLUMNS, TC, VECTOR, WEIGHT, WEIGHT>;
     constexpr int TILES = 2 * (TileA::SIZE + TileB::SIZE), SUMS = SLICES > 1 ? THREADS * TR * TC : 0;
     __shared__ Run<4> memory[((TILES > SUMS ? TILES : SUMS) + 3) / 4];
     __shared__ Entry column_entries[COLUMNS / COLUMN_RUN], k_entries[2][CHUNK];
 
-    const int group = blockIdx.z % groups, part = blockIdx.z / groups;  // part: or phase
+    const int z = first + blockIdx.z, group = z % groups, part = z / groups;  // part: or phase
     const int GC = groups * channels, MC = groups * rows;
     const int filters = INPUT ? GC : MC, C = INPUT ? rows : channels;
     const Axis vertical = axis(MH, KH, SH, DH, top, part / SW), across = axis(MW, KW, SW, DW, left, part % SW);

@@ -14,6 +14,7 @@ from ..geometry import Window
 
 THREADS = 128  # of a block, as far as its tile has work for them
 BLOCKS = 264  # two for each multiprocessor of an H200; what would give fewer gets smaller tiles
+DEPTH = 65535  # of a grid at most, by CUDA; groups and phases beyond it take a further launch
 LARGEST = 1 << 30  # elements of an array up to which offsets are computed as int
 
 
@@ -138,9 +139,10 @@ def _convolve(
     code = f"{code}\n{_macros({'MAP': map_, **names})}{layout}"
     (GH, GC, GW, N), (MH, MC, MW, _) = gathered.shape, other
     channels, rows = GC // groups, MC // groups
-    grid = tile.grid(rows, columns, groups * parts)
     args = (gathered, a, bias, out, N, GH, GW, MH, MW, groups, channels, rows, top, left, np.int64(span))
-    gpu.launch("conv", "convolve", grid, (tile.threads,), args, code, T=out.dtype.name)
+    for first in range(0, groups * parts, DEPTH):
+        grid = tile.grid(rows, columns, min(DEPTH, groups * parts - first))
+        gpu.launch("conv", "convolve", grid, (tile.threads,), (*args, first), code, T=out.dtype.name)
 
 
 def _power_of_two(n: int) -> int:

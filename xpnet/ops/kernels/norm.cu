@@ -61,6 +61,19 @@ extern "C" __global__ void norm_apply(const T *x, int A, int F, int B, int lanes
         [&](i64, i64 j, T v) { y[j] = (v - m) * scale + add; });
 }
 
+// new = momentum old + (1 - momentum) batch; the running variance is the unbiased one, `unbias` times var.  And the
+// number of batches.
+extern "C" __global__ void running_statistics(const T *mean, const T *var, int F, double momentum, double unbias,
+                                              const T *old_mean, const T *old_var, const T *batches, T *new_mean,
+                                              T *new_var, T *new_batches) {
+    int f = blockIdx.x * THREADS + threadIdx.x;
+    if (f == 0) *new_batches = *batches + 1;
+    if (f >= F) return;
+    T keep = (T)momentum, take = (T)(1 - momentum);
+    new_mean[f] = keep * old_mean[f] + take * mean[f];
+    new_var[f] = keep * old_var[f] + take * var[f] * (T)unbias;
+}
+
 struct Slopes {
     double dweight, dbias;
 };

@@ -1,4 +1,5 @@
-"""Batch normalization in training, as layers/norm.py: two launches forward, two backward.
+"""Batch normalization in training, as layers/norm.py: two launches forward, one for the running statistics,
+two backward.
 
 x, y, dy (N, F) or (H, F, W, N); all else (F,).
 """
@@ -21,6 +22,17 @@ def forward(gpu, x, weight, bias, epsilon: float, y, mean, var, slope) -> None:
     args = x, *w.args, np.float64(epsilon), partials, counters, mean, var, slope
     _launch(gpu, "norm_statistics", w, args, x.dtype)
     _launch(gpu, "norm_apply", w, (x, *w.args, y, *strides(y, x), mean, slope, weight, bias), x.dtype)
+
+
+def running_statistics(gpu, mean, var, n: int, momentum: float, running, out) -> None:
+    """out = momentum running + (1 - momentum) batch, each a (mean, var, number of batches); of the batch mean
+    and the biased var of n elements are given.
+    """
+    args = mean, var, mean.size, np.float64(momentum), np.float64(n / (n - 1)), *running, *out
+    grid = (-(-mean.size // THREADS), 1, 1)
+    gpu.launch(
+        "norm", "running_statistics", grid, (THREADS, 1, 1), args, _text("reduce.cuh"), T=str(mean.dtype)
+    )
 
 
 def backward(gpu, dy, x, mean, slope, weight, dweight, dbias, dx) -> None:

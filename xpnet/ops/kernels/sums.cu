@@ -14,12 +14,18 @@ extern "C" __global__ void feature_sum(const T *a, int A, int F, int B, int lane
     if (mine && p.feature < F) out[p.feature] = (T)total;
 }
 
-// z = activate(z + bias[f]), in place.  bias may be null.
-extern "C" __global__ void finish(T *z, int A, int F, int B, int lanes, i64 sa, i64 sf, i64 sb, const T *bias) {
+// y = activate(z + bias[f]).  bias may be null.  y (of strides ya, yf, yb) may be z itself; else z becomes z + bias.
+extern "C" __global__ void finish(T *z, int A, int F, int B, int lanes, i64 sa, i64 sf, i64 sb, T *y, i64 ya,
+                                  i64 yf, i64 yb, const T *bias) {
     Path p = path(A, F, B, lanes);
-    Strides s = {sa, sf, sb};
     T add = bias && p.feature < F ? bias[p.feature] : (T)0;
-    visit(p, s, s, [&](i64 i, i64) { return z[i]; }, [&](i64 i, i64, T v) { z[i] = activate(v + add); });
+    bool sum = bias && y != z;
+    visit(
+        p, Strides{sa, sf, sb}, Strides{ya, yf, yb}, [&](i64 i, i64) { return z[i]; },
+        [&](i64 i, i64 j, T v) {
+            if (sum) z[i] = v + add;
+            y[j] = activate(v + add);
+        });
 }
 
 // dy = slope(dy, kept), in place, and dbias[f] = the sum of that.  kept (of strides ka, kf, kb) and dbias may be

@@ -99,14 +99,15 @@ def feature_sum(gpu, a, out) -> None:
     _launch(gpu, "feature_sum", w, (a, *w.args, partials, counters, out), a.dtype)
 
 
-def finish(gpu, z, bias, activate: str) -> None:
-    """z = activate(z + bias) in place.  bias (F,) or None; activate: source of `__device__ inline T
-    activate(T z)`, "" for none.
+def finish(gpu, z, bias, activate: str, out=None) -> None:
+    """z = activate(z + bias) in place; or into out, of z's shape, and z becomes z + bias.
+
+    bias (F,) or None; activate: source of `__device__ inline T activate(T z)`, "" for none.
     """
     if not z.size:
         return
-    w = walk(z)
-    _launch(gpu, "finish", w, (z, *w.args, bias), z.dtype, activate)
+    w, out = walk(z), z if out is None else out
+    _launch(gpu, "finish", w, (z, *w.args, out, *strides(out, z), bias), z.dtype, activate)
 
 
 def finish_backward(gpu, dy, kept, dbias, slope: str) -> None:
