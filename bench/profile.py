@@ -3,8 +3,8 @@
     python -m bench.profile [WORKLOAD ...] [--rounds 20] [--top 12]
 
 A step's work is recorded by then (`xpnet/ops/record.py`), so it is a list of NumPy calls; each is timed by
-itself, on one thread, with the share of a batch that a thread has in `bench.compare`.  The rate of the matmuls
-stands beside that of a large one, which is the machine's limit.
+itself, on one thread, with the share of a batch that a thread has in `bench.compare`.  Beside the matmuls'
+rate stands that of a large one, which is the machine's limit.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python -m bench.routes [--rounds 7] [--only 3x3,strides,...] [--json FILE]
 
 One thread.  At each shape the routes run in turn, and a route's figure is its median.  "chosen" is the time
-of what the rule takes over that of the fastest, "plain" the time of what the rule takes over that of the plain
-operation (im2col of all rows, one matmul each): above 1 the rule loses.
+of what the rule takes over that of the fastest, "plain" over that of the plain operation (im2col of all rows,
+one matmul each): above 1 the rule loses.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ def measure(shape: Shape, rounds: int, seconds: float) -> list[dict]:
     dz, dw = rng.standard_normal((OH, shape.F, OW, shape.N), dtype=np.float32), np.empty_like(w)
     g = shape.groups
     ways: dict[str, Callable] = {
-        "forward": lambda o: o.conv2d(x, w, window, g),
-        "weights": lambda o: o.conv2d_weight_grad(x, dz, dw, window, g),
+        "forward": lambda o: o.conv2d(x, w, window.bare, g),
+        "weights": lambda o: o.conv2d_weight_grad(x, dz, dw, window.bare, g),
         "input": lambda o: o.conv2d_input_grad(dz, w, shape_in, window, g),
     }
     found = []

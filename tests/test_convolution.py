@@ -77,11 +77,15 @@ def test_every_way_of_reading_a_map(name):
     bias, dz = rng.standard_normal(F), rng.standard_normal((OH, F, OW, N))
     kept = [a.copy() for a in (padded, w, bias, dz)]
 
-    expected = plain.conv2d(padded, w, window, groups, bias)
-    np.testing.assert_allclose(ops.conv2d(padded, w, window, groups, bias), expected, rtol=1e-12, atol=1e-12)
+    expected = plain.conv2d(padded, w, window.bare, groups, bias)
+    np.testing.assert_allclose(
+        ops.conv2d(padded, w, window.bare, groups, bias), expected, rtol=1e-12, atol=1e-12
+    )
+    np.testing.assert_allclose(ops.conv2d(x, w, window, groups, bias), expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(plain.conv2d(x, w, window, groups, bias), expected)
     dw, expected = np.full_like(w, np.nan), np.empty_like(w)
-    ops.conv2d_weight_grad(padded, dz, dw, window, groups)
-    plain.conv2d_weight_grad(padded, dz, expected, window, groups)
+    ops.conv2d_weight_grad(padded, dz, dw, window.bare, groups)
+    plain.conv2d_weight_grad(padded, dz, expected, window.bare, groups)
     np.testing.assert_allclose(dw, expected, rtol=1e-12, atol=1e-12)
     expected = plain.conv2d_input_grad(dz, w, shape, window, groups)
     dx = ops.conv2d_input_grad(dz, w, shape, window, groups)

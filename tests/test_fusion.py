@@ -242,7 +242,7 @@ def test_training_keeps_no_map_as_large_as_the_convolutions(rng):
     replica = Replica(model, model.ops, model.params.grads, model.train_step().head, slice(None))
     x, _ = data(16, "float32", rng)
     _, caches = replica.chain.forward(model.enter(x, model.ops), train=True)
-    (_, _, kept), (winners, shape), *_ = caches
+    (*_, kept), (winners, shape), *_ = caches
     assert kept is None
     assert shape == (5, 3, 7, 16)
     assert winners.upper.nbytes + winners.left.nbytes == 3 * (2 * 3 * 3 * 16)

@@ -57,7 +57,7 @@ class Case:
         return a.astype(np.float64)
 
     def forward(self):
-        return REFERENCE.conv2d(self.wide(self.padded), self.wide(self.w), self.window, self.groups)
+        return REFERENCE.conv2d(self.wide(self.padded), self.wide(self.w), self.window.bare, self.groups)
 
     def input_grad(self):
         return REFERENCE.conv2d_input_grad(
@@ -66,7 +66,9 @@ class Case:
 
     def weight_grad(self):
         dw = np.empty(self.w.shape)
-        REFERENCE.conv2d_weight_grad(self.wide(self.padded), self.wide(self.dz), dw, self.window, self.groups)
+        REFERENCE.conv2d_weight_grad(
+            self.wide(self.padded), self.wide(self.dz), dw, self.window.bare, self.groups
+        )
         return dw
 
     def check(self, got, want, terms):

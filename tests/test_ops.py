@@ -95,11 +95,11 @@ def test_convolution_and_both_gradients(ops, precision, blocks, seed):
     y, dw, dx = c.expected()
     rtol = ROUNDING[precision]
     x, w, dz = ops.asarray(c.padded), ops.asarray(c.w), ops.asarray(c.dz)
-    received = ops.conv2d(x, w, c.window, c.groups)
+    received = ops.conv2d(x, w, c.window.bare, c.groups)
     assert received.dtype == precision and received.flags.c_contiguous
     assert_close(host(received), y, rtol, "y")
     out = ops.empty(w.shape, w.dtype)
-    ops.conv2d_weight_grad(x, dz, out, c.window, c.groups)
+    ops.conv2d_weight_grad(x, dz, out, c.window.bare, c.groups)
     assert_close(host(out), dw, rtol, "dw")
     received = ops.conv2d_input_grad(dz, w, c.shape, c.window, c.groups)
     assert received.dtype == precision and received.flags.c_contiguous
@@ -110,10 +110,10 @@ def test_convolution_and_both_gradients(ops, precision, blocks, seed):
 def test_bias_and_activation_reach_every_row_once(ops, blocks, seed, rng):
     c = Convolution(seed, "float64")
     x, w = ops.asarray(c.padded), ops.asarray(c.w)
-    plain, bias = host(ops.conv2d(x, w, c.window, c.groups)), rng.standard_normal(c.w.shape[1])
+    plain, bias = host(ops.conv2d(x, w, c.window.bare, c.groups)), rng.standard_normal(c.w.shape[1])
     want = plain + bias[:, None, None]
-    assert_close(host(ops.conv2d(x, w, c.window, c.groups, ops.asarray(bias))), want, 1e-12)
-    y = ops.conv2d(x, w, c.window, c.groups, ops.asarray(bias), activations.get("elu"))
+    assert_close(host(ops.conv2d(x, w, c.window.bare, c.groups, ops.asarray(bias))), want, 1e-12)
+    y = ops.conv2d(x, w, c.window.bare, c.groups, ops.asarray(bias), activations.get("elu"))
     assert_close(host(y), np.where(want > 0, want, np.expm1(want)), 1e-12)
 
 
@@ -522,13 +522,37 @@ def test_pool_memory_is_aligned_contiguous_and_writable():
 def test_the_pool_keeps_no_more_than_it_may():
     pool = memory.Pool(keep=3 << 20)
     held = [pool.empty(LARGE, np.float64) for _ in range(8)]
+    assert pool.size >= 8 << 20
     del held
-    assert 0 < pool.unused <= 3 << 20
+    assert pool.unused <= 3 << 20 and pool.size == pool.unused
     pool.clear()
-    assert pool.unused == 0
-    none = memory.Pool(keep=0)
-    none.empty(LARGE, np.float64)
-    assert none.unused == 0
+    assert pool.unused == pool.size == 0
+    one = pool.empty(LARGE, np.float64)  # and goes on
+    pool.clear()
+    assert pool.size >= one.nbytes, "what is in use stays"
+
+
+def test_neighbours_that_come_back_become_one():
+    pool = memory.Pool()
+    held = [pool.empty(LARGE, np.float64) for _ in range(12)]
+    size = pool.size
+    order = np.random.default_rng(0).permutation(12)
+    for k in order:
+        held[k] = None
+    for number, chunk in enumerate(pool._chunks):
+        assert pool.unused == size and pool._free[number] == [(0, chunk.nbytes)]
+
+
+def test_the_first_place_that_is_large_enough_is_taken():
+    pool, quarter = memory.Pool(), memory.CHUNK // 4
+    held = [pool.empty((quarter,), np.uint8) for _ in range(4)]
+    where = [a.ctypes.data for a in held]
+    assert pool.size == memory.CHUNK and where == sorted(where)
+    held[1] = held[3] = None
+    half = pool.empty((2 * quarter,), np.uint8)  # no gap is so wide
+    small = [pool.empty((quarter // 2,), np.uint8).ctypes.data for _ in range(2)]
+    assert half.ctypes.data not in where
+    assert small == [where[1], where[1]], "each went before the next came"
 
 
 def test_the_pool_under_many_threads():
@@ -566,5 +590,5 @@ def test_a_prediction_pins_no_memory_of_the_pool():
     for a in (p, y):
         assert p.nbytes > memory.SMALL
         while a is not None:
-            assert not isinstance(a, memory._Lease)
+            assert not isinstance(a, memory._Place)
             a = a.base

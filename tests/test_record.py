@@ -1,10 +1,8 @@
 """Recordings: what is repeated is what the layers would do, or nothing is recorded."""
 
 import copy
-import gc
 import pickle
 import threading
-import weakref
 
 import numpy as np
 import pytest
@@ -24,7 +22,7 @@ from xpnet.layers import (
     MaxPooling2D,
     Residual,
 )
-from xpnet.ops import record, threads
+from xpnet.ops import memory, record, threads
 from xpnet.ops.record import NotRecordable
 from xpnet.training import host
 
@@ -121,10 +119,7 @@ def test_what_would_freeze_a_value_is_refused(work):
     assert record.now.tape is None
 
 
-def test_work_that_is_too_large_or_within_a_recording_is_refused():
-    with pytest.raises(NotRecordable, match="too large"):
-        record.record(lambda a: (a + 1,), floats(64), limit=2 * 256 - 1)
-    record.record(lambda a: (a + 1,), floats(64), limit=2 * 256)
+def test_a_recording_within_a_recording_is_refused():
     with pytest.raises(NotRecordable, match="under way"):
         record.record(lambda a: record.record(lambda b: (b + 1,), floats(2)).results, floats(2))
 
@@ -138,29 +133,58 @@ def test_an_array_of_a_recording_cannot_be_used_after_it():
 
 def test_arrays_that_are_not_needed_together_share_memory():
     def chain(a):
-        for k in range(20):
-            a = a * 1.5 + k
+        for k in range(400):
+            a = a * 1.5 ** (1 - 2 * (k % 2)) + k
         return (a,)
 
-    recording = record.record(chain, floats(1000))
-    assert recording.size <= 3 * 4032  # of forty
-    np.testing.assert_array_equal(recording(floats(1000, seed=1))[0], chain(floats(1000, seed=1))[0])
+    room = memory.Room()
+    recording = record.record(chain, floats(9000), room=room)
+    assert room.size <= memory.CHUNK  # of 29 MB in all
+    np.testing.assert_array_equal(recording(floats(9000, seed=1))[0], chain(floats(9000, seed=1))[0])
 
 
-def test_what_was_held_while_recording_is_let_go_at_once():
-    held = []
+def test_a_call_holds_no_place():
+    """What the layers let go of is free for what comes next, though the calls remember where it lay."""
+    room, held = memory.Room(), []
 
     def work(a):
         b = a + 1
-        held.append(weakref.ref(record.now.tape.kept[-1]))
-        return (b * 2,)
+        b[:0] = 0  # nothing, but a view
+        c = b * 2
+        del b
+        held.append(room.size - room.unused)
+        return (c,)
 
-    gc.disable()
-    try:
-        recording = record.record(work, floats(8))
-        assert held[0]() is None and recording.calls
-    finally:
-        gc.enable()
+    recording = record.record(work, floats(4096), room=room)
+    assert held == [2 * 4096 * 4]  # a and c
+    assert room.unused == room.size and recording.calls
+
+
+def test_recordings_in_one_room_lie_over_one_another():
+    room = memory.Room()
+    double = record.record(lambda a: (a * 2 + 1,), floats(5000), room=room)
+    size = room.size
+    triple = record.record(lambda a: (a * 3 + 1,), floats(4000), room=room)
+    assert room.size == size
+    for seed in range(3):
+        np.testing.assert_array_equal(double(floats(5000, seed=seed))[0], floats(5000, seed=seed) * 2 + 1)
+        np.testing.assert_array_equal(triple(floats(4000, seed=seed))[0], floats(4000, seed=seed) * 3 + 1)
+
+
+def test_zeros_that_nobody_writes_stay_zeros_beside_reused_memory():
+    def work(a):
+        b = a * 2  # of memory that the border's would be, were it free to take
+        c = b + 1
+        del b
+        border = record.zeros((3, *c.shape), c.dtype)
+        border[1] = c
+        return (border.sum(axis=0), border[0] + border[2])
+
+    recording = record.record(work, floats(600))
+    for seed in range(2):
+        total, edge = recording(floats(600, seed=seed))
+        np.testing.assert_array_equal(edge, 0)
+        np.testing.assert_array_equal(total, floats(600, seed=seed) * 2 + 1)
 
 
 def test_an_array_that_is_needed_late_is_not_overwritten():
@@ -229,17 +253,36 @@ def test_few_shapes_are_kept():
         for _ in range(replay.USES + 1):
             answer = again(np.ones(n))
         assert answer is not None
-        assert len(again._known) <= replay.MOST
+        assert len(again.recordings()) <= replay.MOST
 
 
 def test_large_recordings_are_forgotten_where_training_ends(monkeypatch):
     again, _ = repeated(lambda x, w: (x * w,))
-    for n in (1, 4096):
-        for _ in range(replay.USES + 1):
-            again(np.ones(n))
-    monkeypatch.setattr(replay, "LARGE", 4096)
+    for _ in range(replay.USES + 1):
+        again(np.ones(7))
+    monkeypatch.setattr(replay, "LARGE", memory.CHUNK + 1)
     again.forget()
-    assert again(np.ones(1)) is not None and again(np.ones(4096)) is None
+    assert again.recordings()
+    monkeypatch.setattr(replay, "LARGE", memory.CHUNK)
+    again.forget()
+    assert not again.recordings()
+    assert again(np.ones(7)) is not None, "it is made anew"
+
+
+def test_who_does_the_same_work_on_other_samples_needs_no_trial_of_its_own(monkeypatch):
+    trials, proved = [], set()
+    once = replay.Repeated._try
+    monkeypatch.setattr(
+        replay.Repeated, "_try", lambda self, arrays: trials.append(self) or once(self, arrays)
+    )
+    first, _ = repeated(lambda x, w: (x * w,))
+    second, _ = repeated(lambda x, w: (x * w,))
+    first.proved = second.proved = proved
+    for again in (first, second):
+        for _ in range(replay.USES + 1):
+            answer = again(np.ones(7))
+        assert answer is not None
+    assert trials == [first]
 
 
 # -- models ----------------------------------------------------------------------------------------------
@@ -280,7 +323,7 @@ def model(layers=cnn, metrics=("accuracy",), **options):
 
 
 def recordings(again):
-    return [one for shapes in again._known.values() for one in shapes.idle]
+    return again.recordings()
 
 
 def layers_answer(made, x):

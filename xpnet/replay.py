@@ -1,13 +1,14 @@
 """Layers' work repeated from recordings: whose work, from when on, and until when.
 
 A recording (`ops/record.py`) makes the calls that the layers made and asks no layer again.  So it is made for
-small work of the library's own layers only, since a user's may look at values; once the same shapes have come
-a few times; after a trial on other numbers; and it goes as soon as a setting changes.
+the library's own layers only, since a user's may look at values; once the same shapes have come a few times;
+after a trial on other numbers; and it goes as soon as a setting changes.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from inspect import isfunction
 from typing import Any, NamedTuple
@@ -17,12 +18,14 @@ import numpy as np
 from .config import Configurable
 from .layers.base import Layer
 from .ops import threads
-from .ops.record import Recording, record, traced
+from .ops.memory import Room, now, pool
+from .ops.record import NotRecordable, Recording, record, traced
 
 USES = 4  # times that shapes are met before they are recorded: a recording costs about ten runs
-MOST = 4  # shapes that are kept
+MOST = 4  # shapes of which a thread keeps recordings
+NEVER = -1 << 60  # uses of shapes that cannot be recorded
 LARGE = 16 << 20  # bytes of a recording that is not kept once training is over
-_making = threading.Lock()  # one recording at a time: all that the work makes is held meanwhile
+_making = threading.Lock()  # one recording at a time: a trial needs copies of the parameters
 _HERE = __name__.partition(".")[0] + "."
 
 
@@ -57,12 +60,12 @@ class Buffers(NamedTuple):
         )
 
 
-class _Shapes:
-    """What is known of inputs of these shapes and types."""
+class _Worker:
+    """Recordings of which one is repeated at a time, and the room that they share."""
 
     def __init__(self) -> None:
-        self.uses = self.made = 0
-        self.idle: list[Recording] = []  # a recording at work is not in it
+        self.room = Room()
+        self.recordings: dict[tuple, Recording] = {}  # by shapes and types of the inputs
 
 
 class Repeated:
@@ -70,10 +73,18 @@ class Repeated:
 
     make(buffers, view): a function of the arrays that yields a tuple of arrays, over layers bound to the
     buffers.  parts: a function that lists all that it follows, layers, activations, losses and metrics.
+    proved: shapes that need no trial any more, shared by those who do the same work on other samples.
     """
 
-    def __init__(self, make: Callable, buffers: Buffers, parts: Callable[[], list[Any]]):
+    def __init__(
+        self,
+        make: Callable,
+        buffers: Buffers,
+        parts: Callable[[], list[Any]],
+        proved: set[tuple] | None = None,
+    ):
         self.make, self.buffers, self.parts = make, buffers, parts
+        self.proved = set() if proved is None else proved
         self._look()
 
     def _look(self) -> None:
@@ -82,7 +93,14 @@ class Repeated:
         self.possible = all(map(_own, parts)) and self.buffers.hold(parts)
         self._live = [part.__dict__ for part in parts]
         self._settings = [fields.copy() for fields in self._live]
-        self._known: dict[tuple, _Shapes] = {}
+        self.proved.clear()
+        self._uses: Counter[tuple] = Counter()
+        self._idle: list[_Worker] = []  # one that is at work is not in it
+        self._workers = 0
+
+    def recordings(self) -> list[Recording]:
+        """Those that could be repeated now."""
+        return [one for worker in self._idle for one in worker.recordings.values()]
 
     def __call__(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...] | None:
         """What the work yields, in memory of its own; None where there is no recording, and the work is to be
@@ -93,35 +111,34 @@ class Repeated:
         if not self.possible:
             return None
         key = tuple([x for a in arrays for x in (a.shape, a.dtype.char)])
-        shapes = self._known.get(key)
-        if shapes is None:
-            shapes = self._known[key] = _Shapes()
-            if len(self._known) > MOST:
-                self._known.pop(next(iter(self._known)), None)
+        if (uses := self._uses[key]) < USES:
+            self._uses[key] = uses + 1
+            return None
+        worker = self._take()
+        if worker is None:
+            return None
         try:
-            recording = shapes.idle.pop()
+            recording = worker.recordings.get(key) or self._record(worker, key, arrays)
+            if recording is None:
+                return None
+            return tuple([np.array(a, order="C") for a in recording(*arrays)])
+        finally:
+            self._idle.append(worker)
+
+    def _take(self) -> _Worker | None:
+        """A worker that is idle, or a new one; None where there are as many as threads."""
+        try:
+            return self._idle.pop()
         except IndexError:
-            shapes.uses += 1
-            if shapes.uses <= USES or shapes.made >= threads.num_threads():
+            if self._workers >= threads.num_threads():
                 return None
-            shapes.made += 1
-            made = self._record(arrays)
-            if made is None:
-                shapes.made = 1 << 30  # for ever
-                return None
-            recording = made
-        results = recording(*arrays)
-        answer = tuple([np.array(a, order="C") for a in results])
-        shapes.idle.append(recording)
-        return answer
+            self._workers += 1
+            return _Worker()
 
     def forget(self) -> None:
-        """Give back the memory of all recordings that take much."""
-        self._known = {
-            key: shapes
-            for key, shapes in self._known.items()
-            if all(recording.size < LARGE for recording in shapes.idle)
-        }
+        """Give back the memory of recordings, where it is much."""
+        self._idle = [worker for worker in self._idle if worker.room.size < LARGE]
+        self._workers = len(self._idle)
 
     def _changed(self) -> bool:
         try:
@@ -129,26 +146,54 @@ class Repeated:
         except ValueError:  # an array stands where another stood
             return True
 
-    def _record(self, arrays) -> Recording | None:
+    def _record(self, worker: _Worker, key: tuple, arrays) -> Recording | None:
         """A recording that has proved right on other inputs and other weights."""
+        with _making:
+            pool.clear()  # of what the work took without a recording
+            try:
+                with np.errstate(all="ignore"):
+                    if key not in self.proved:
+                        self._try(arrays)
+                        self.proved.add(key)
+                    recording = record(self.make(self.buffers, traced), *arrays, room=worker.room)
+            except Exception:  # NotRecordable, or what traced arrays cannot do; the layers can, or say why
+                self._uses[key] = NEVER
+                return None
+        while len(worker.recordings) >= MOST:
+            worker.recordings.pop(next(iter(worker.recordings)))
+        worker.recordings[key] = recording
+        return recording
+
+    def _try(self, arrays) -> None:
+        """NotRecordable where a recording, on other weights and inputs, answers otherwise than the layers."""
+        room, aside = Room(), Room()  # what lies aside is not overwritten by repetitions
+
+        def copied(a):
+            copy = aside.empty(a.shape, a.dtype)
+            copy[...] = a
+            return copy
+
+        trial = Buffers(*map(copied, self.buffers))
+        recording = record(self.make(trial, traced), *arrays, room=room)
+        rng = np.random.default_rng(0)
+        noise = rng.uniform(0.5, 1.5, 4096).astype(trial.values.dtype)
+        for flat in (trial.values, trial.state):
+            for start in range(0, len(flat), len(noise)):
+                part = flat[start : start + len(noise)]
+                part *= noise[: len(part)]
+        others = [_others(a, rng) for a in arrays]
+
+        def answers(work):
+            trial.grads[...] = trial.pending[...] = 0
+            return [*work(*others), trial.grads, trial.pending]
+
+        now.room = room
         try:
-            with _making, np.errstate(all="ignore"):
-                trial = Buffers(*(flat.copy() for flat in self.buffers))
-                recording = record(self.make(trial, traced), *arrays)
-                rng = np.random.default_rng(0)
-                for flat in (trial.values, trial.state):
-                    flat *= rng.uniform(0.5, 1.5, flat.shape).astype(flat.dtype)
-                others = [_others(a, rng) for a in arrays]
-                answers = []
-                for work in (self.make(trial, _as_it_is), recording):
-                    trial.grads[...] = trial.pending[...] = 0
-                    made = [*work(*others), trial.grads, trial.pending]
-                    answers.append([np.array(a) for a in made])
-                if not all(map(_alike, *answers)):
-                    return None
-                return record(self.make(self.buffers, traced), *arrays)
-        except Exception:  # NotRecordable, or what else traced arrays cannot do; the layers can, or say why
-            return None
+            expected = list(map(copied, answers(self.make(trial, _as_it_is))))
+        finally:
+            now.room = None
+        if not all(map(_alike, expected, answers(recording))):
+            raise NotRecordable("repeated, the work yields other numbers than the layers do")
 
 
 def _as_it_is(a):

@@ -84,20 +84,21 @@ class Conv2D(Layer):
         return (self.filters, OH, OW)
 
     def forward(self, x, *, train):
-        padded = self.ops.pad(x, self.window.padding)
+        ops, w, b = self.ops, self.weight, self.bias
+        seen, window = ops.bordered(x, w, self.window, self.groups)
         if self.activation.keeps_input:  # the slope needs z whole, so the activation cannot run in place
-            z = self.ops.conv2d(padded, self.weight, self.window, self.groups, self.bias)
-            y, kept = self.ops.finish(z, None, self.activation)
+            z = ops.conv2d(seen, w, window, self.groups, b)
+            y, kept = ops.finish(z, None, self.activation)
         else:
-            y = self.ops.conv2d(padded, self.weight, self.window, self.groups, self.bias, self.activation)
+            y = ops.conv2d(seen, w, window, self.groups, b, self.activation)
             # a pooling that follows may let go of y; only a slope would hold it
             kept = None if type(self.activation) is activations.Linear else y
-        return y, (padded, x.shape, kept)
+        return y, (seen, window, x.shape, kept)
 
     def backward(self, dy, cache):
-        padded, in_shape, kept = cache
+        seen, window, in_shape, kept = cache
         dz = self.ops.finish_backward(dy, kept, self.activation, self.dbias)
-        self.ops.conv2d_weight_grad(padded, dz, self.dweight, self.window, self.groups)
+        self.ops.conv2d_weight_grad(seen, dz, self.dweight, window, self.groups)
         if not self.needs_dx:
             return None
         return self.ops.conv2d_input_grad(dz, self.weight, in_shape, self.window, self.groups)

@@ -21,17 +21,24 @@ LARGE = 1 << 17  # on maps of so many bytes, and on smaller ones, where the numb
 class HostConvolution(Ops):
     """Convolution of NumPy arrays."""
 
+    def bordered(self, x, w, window: Window, groups: int = 1):
+        OH, OW = window.out_size(x.shape[0], x.shape[2])
+        if tile(w.shape, (OH, w.shape[1], OW, x.shape[3]), window, groups):
+            return x, window  # tiles may reach beyond the map
+        return super().bordered(x, w, window, groups)
+
     def conv2d(self, x, w, window: Window, groups: int = 1, bias=None, function=None):
-        x, window = _seen(x, window)
+        x, window = _seen(*self.bordered(x, w, window, groups))
         KW, F, KH, C = w.shape
-        OH, OW = window.positions(x)
+        OH, OW = window.out_size(x.shape[0], x.shape[2])
         y = self.empty((OH, F, OW, x.shape[3]), x.dtype)
         if _depthwise(w, groups) and y.nbytes >= SMALL:
             self._shifted_products(x, w, y, window)
             self._finish_rows(y, bias, function)
             return y
         if m := tile(w.shape, y.shape, window, groups):
-            winograd.convolve(m, x, w, y, finish=lambda rows: self._finish_rows(rows, bias, function))
+            origin = -window.padding[0][0], -window.padding[1][0]
+            winograd.convolve(m, x, w, y, origin, lambda rows: self._finish_rows(rows, bias, function))
             return y
         step = min(row_block(y), OH)
         route = self._route(x, w, window, groups)
@@ -58,7 +65,7 @@ class HostConvolution(Ops):
         return y
 
     def conv2d_weight_grad(self, x, dz, dw, window: Window, groups: int = 1):
-        x, window = _seen(x, window)
+        x, window = _seen(*self.bordered(x, dw, window, groups))
         OH, F, OW, N = dz.shape
         KW, _, KH, C = dw.shape
         if _depthwise(dw, groups) and dz.nbytes >= SMALL:
@@ -68,7 +75,7 @@ class HostConvolution(Ops):
                 dw[j, :, i, 0] = self.feature_sum(product)
             return
         if m := tile(dw.shape, dz.shape, window, groups):
-            winograd.weight_gradient(m, x, dz, dw)
+            winograd.weight_gradient(m, x, dz, dw, (-window.padding[0][0], -window.padding[1][0]))
             return
         route = self._route(x, dw, window, groups)
         if route == "in place":
@@ -119,10 +126,56 @@ class HostConvolution(Ops):
             if min(map(min, border)) >= 0:
                 turned = w[::-1, :, ::-1].transpose(0, 3, 2, 1).copy()
                 return self.conv2d(self.pad(dz, border), turned, Window((KH, KW)))
-        beside = self._rows_back(dz, w, H, window)
-        if KW == 1 and OW == W and not left:
-            return beside.reshape(shape)
-        dx, SW = self.empty(shape, dz.dtype), window.strides[1]
+        dx = self.empty(shape, dz.dtype)
+        if window.strides[0] == 1 and max(top, bottom) < KH and KH * KW * C >= F:
+            turned = w[:, :, ::-1].transpose(0, 3, 2, 1).reshape(KW * C, KH * F)
+            step = max(1, 2 * CACHE // (KW * C * dz[0, 0].nbytes))
+            for r in range(0, H, step):
+                rows = dx[r : r + step]
+                self._put_back(self._rows_back(dz, turned, r + top - KH + 1, len(rows), KH), rows, KW, window)
+            return dx
+        beside = self._rows_of_patches(dz, w, H, window)
+        self._put_back(beside, dx, KW, window)
+        return dx
+
+    def _rows_back(self, dz, turned, first: int, count: int, KH: int):
+        """What each kernel column gives back to `count` image rows, side by side: (count, KW*C, OW*N).
+
+        An image row gets from KH rows of dz, the first of them from row `first` on, that lie one under the
+        other: a view, where zeros stand for rows that are not there.
+        """
+        OH, F, OW, N = dz.shape
+        last = first + count + KH - 1
+        rows = dz[max(first, 0) : min(last, OH)]
+        if first < 0 or last > OH:
+            rows = self.pad(rows, ((max(-first, 0), max(last - OH, 0)), (0, 0)))
+        beside = self.empty((count, turned.shape[0], OW * N), dz.dtype)
+        return _multiply(turned, rows_view(rows.reshape(len(rows), F, OW * N), KH, count, 1), beside)
+
+    def _rows_of_patches(self, dz, w, H: int, window: Window):
+        """The same for any window: patches are added row by row, the adjoint of `rows_view`."""
+        OH, F, OW, N = dz.shape
+        KW, _, KH, C = w.shape
+        (top, bottom), _ = window.padding
+        beside = self.empty((top + H + bottom, KW * C, OW * N), dz.dtype)
+        beside[...] = 0
+        back, SH = _beside(w).T.copy(), window.strides[0]
+        step = max(1, CACHE // (back.shape[0] * dz[0, 0].nbytes))
+        for r in range(0, OH, step):
+            rows = dz[r : r + step].reshape(-1, F, OW * N)
+            patches = self.empty((len(rows), KH, KW * C, OW * N), dz.dtype)
+            np.matmul(back, rows, out=patches.reshape(len(rows), -1, OW * N))
+            for i in range(KH):
+                start = r * SH + i
+                beside[start : start + (len(rows) - 1) * SH + 1 : SH] += patches[:, i]
+        return beside[top : top + H]
+
+    @staticmethod
+    def _put_back(beside, dx, KW: int, window: Window) -> None:
+        """dx (H, C, W, N): the kernel columns of beside (H, KW*C, OW*N), each added where it was read."""
+        H, C, W, N = dx.shape
+        beside = beside.reshape(H, KW, C, -1, N)
+        OW, (left, _), SW = beside.shape[3], window.padding[1], window.strides[1]
         spans = [_span(j * window.dilation[1] - left, SW, OW, W) for j in range(KW)]
         whole = [j for j in range(KW) if SW == 1 and spans[j] == (0, W)]  # where all of the map is met
         if whole:
@@ -133,7 +186,6 @@ class HostConvolution(Ops):
             (first, last), shift = spans[j], j * window.dilation[1] - left
             if first < last and j not in whole[:1]:
                 dx[:, :, shift + first * SW : shift + (last - 1) * SW + 1 : SW] += beside[:, j, :, first:last]
-        return dx
 
     def _shifted_products(self, x, w, y, window: Window):
         """y of a depthwise convolution: the map, once for each kernel element, shifted and multiplied."""
@@ -147,32 +199,6 @@ class HostConvolution(Ops):
                 np.multiply(seen, w[j, :, i, :, None], out=product if i or j else rows)
                 if i or j:
                     rows += product
-
-    def _rows_back(self, dz, w, H: int, window: Window):
-        """What each kernel column gives back to each image row, side by side: (H, KW, C, OW, N)."""
-        OH, F, OW, N = dz.shape
-        KW, _, KH, C = w.shape
-        (top, bottom), _ = window.padding
-        if window.strides[0] == 1 and max(top, bottom) < KH and KH * KW * C >= F:
-            # an image row gets from KH rows of dz, one under the other: again a view, where zeros go around
-            dz = self.pad(dz, ((KH - 1 - top, KH - 1 - bottom), (0, 0)))
-            turned = w[:, :, ::-1].transpose(0, 3, 2, 1).reshape(KW * C, KH * F)
-            beside = self.empty((H, KW * C, OW * N), dz.dtype)
-            _multiply(turned, rows_view(dz.reshape(len(dz), F, OW * N), KH, H, 1), beside)
-            return beside.reshape(H, KW, C, OW, N)
-        # the adjoint of reading with the columns side by side: patches are added row by row
-        beside = self.empty((top + H + bottom, KW * C, OW * N), dz.dtype)
-        beside[...] = 0
-        back, SH = _beside(w).T.copy(), window.strides[0]
-        step = max(1, CACHE // (back.shape[0] * dz[0, 0].nbytes))
-        for r in range(0, OH, step):
-            rows = dz[r : r + step].reshape(-1, F, OW * N)
-            patches = self.empty((len(rows), KH, KW * C, OW * N), dz.dtype)
-            np.matmul(back, rows, out=patches.reshape(len(rows), -1, OW * N))
-            for i in range(KH):
-                start = r * SH + i
-                beside[start : start + (len(rows) - 1) * SH + 1 : SH] += patches[:, i]
-        return beside.reshape(-1, KW, C, OW, N)[top : top + H]
 
     def columns_beside(self, x, window: Window, OW: int):
         """x (H, C, W, N) once for each kernel column, shifted, side by side: (H, KW*C, OW*N).

@@ -181,6 +181,7 @@ class CupyOps(Ops):
         return out
 
     def conv2d(self, x, w, window: Window, groups: int = 1, bias=None, function=None):
+        x, window = self.bordered(x, w, window, groups)
         KW, F, KH, C = w.shape
         OH, OW = window.positions(x)
         x, y = self._whole(x), self.empty((OH, F, OW, x.shape[3]), x.dtype)
@@ -201,6 +202,7 @@ class CupyOps(Ops):
         return y
 
     def conv2d_weight_grad(self, x, dz, dw, window: Window, groups: int = 1):
+        x, window = self.bordered(x, dw, window, groups)
         KW, F, KH, C = dw.shape
         math = self._math(self.conv_math, x.dtype)
         x, dz = self._whole(x), self._whole(dz)

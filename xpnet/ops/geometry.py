@@ -44,3 +44,8 @@ class Window(NamedTuple):
         """The image columns under kernel column j, one for each of OW output columns."""
         start, step = j * self.dilation[1], self.strides[1]
         return slice(start, start + (OW - 1) * step + 1, step)
+
+    @property
+    def bare(self) -> Window:
+        """The window on a map that has its border already."""
+        return self._replace(padding=((0, 0), (0, 0)))

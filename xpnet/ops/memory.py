@@ -1,97 +1,177 @@
 """Host memory that is used again instead of being mapped and faulted in anew at every step.
 
 A fresh large array costs the kernel one page fault for each 4 KiB the first time it is written, which takes
-as long as the arithmetic on it.  The pool hands out blocks of a few sizes; a block comes back by itself when
-the last array that views it is gone, so layers allocate temporaries as if they were free.
+as long as the arithmetic on it.  A room hands out places in memory of its own, always the first that is large
+enough; a place comes back by itself when the last array that views it is gone, so layers allocate temporaries
+as if they were free.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+import bisect
+import math
+import mmap
+import threading
+from collections import deque
+from typing import Any
 
 import numpy as np
 
-from .record import fresh, now
-
 SMALL = 1 << 16  # below this malloc serves from memory that is already mapped
-KEEP = 1 << 30  # bytes of unused blocks that are kept, at most
+KEEP = 1 << 30  # bytes of unused memory that are kept, at most
+CHUNK = 1 << 20  # bytes by which a room grows, at least
+LINE = 64  # bytes of a cache line
 
 
-class _Block(np.ndarray):
-    """Memory of the pool.  A type of its own: NumPy skips over a base of the array's own type, and with it
-    the lease.
+class _Now(threading.local):
+    """Where this thread's temporaries go for the moment, instead of the pool."""
+
+    tape: Any = None  # `record.Tape`, on which the thread's work is noted
+    room: Room | None = None
+
+
+now = _Now()
+
+
+class _Chunk(np.ndarray):
+    """Memory of a room.  A type of its own: NumPy skips over a base of the array's own type, and with it the
+    place.
     """
 
 
-class _Lease(np.ndarray):
-    """A view of a block; when the last array over it goes, the block returns to its pool."""
+class _Place(np.ndarray):
+    """The memory of one array in a room; when the last view of it goes, it is free."""
 
-    _pool: Pool | None = None
+    room: Room | None = None
+    span: tuple[int, int, int]
 
     def __del__(self):
-        pool = self._pool
-        if pool is not None:
-            pool._free(self.base)  # type: ignore[arg-type]
+        if self.room is not None:
+            self.room._back.append(self.span)
 
 
-class Pool:
-    """Blocks of memory by size.  Thread-safe: each step on the shared lists is one atomic operation."""
+class Room:
+    """Memory for arrays.  Thread-safe."""
 
     def __init__(self, keep: int = KEEP):
         self.keep = keep
-        self.unused = 0  # bytes that wait in the lists, to within a race
-        self._blocks: dict[int, list[np.ndarray]] = defaultdict(list)
+        self._chunks: list[Any] = []  # None where one was given back
+        self._free: list[list[tuple[int, int]]] = []  # of each chunk, starts and stops of what is free
+        self._unused = 0
+        self._back: deque[tuple[int, int, int]] = deque()  # places that have come back since the last look
+        self._lock = threading.Lock()
 
-    def empty(self, shape, dtype) -> np.ndarray:
-        """An uninitialised C-contiguous array; a large one comes from the pool, aligned to 64 bytes."""
-        if now.tape is not None:
-            return now.tape.keep(fresh(shape, dtype))
-        plain = np.empty(shape, dtype)  # costs nothing until it is written
-        if plain.nbytes < SMALL:
-            return plain
-        size = _rounded(plain.nbytes)
-        try:
-            block = self._blocks[size].pop()
-            self.unused -= size
-        except IndexError:
-            block = _aligned(size).view(_Block)
-        lease = block.view(_Lease)
-        lease._pool = self
-        return np.ndarray(shape, dtype, buffer=lease)
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+        return sum(chunk.nbytes for chunk in self._chunks if chunk is not None)
+
+    @property
+    def unused(self) -> int:
+        """Bytes that no array takes."""
+        with self._lock:
+            self._collect()
+            return self._unused
+
+    def empty(self, shape, dtype, strides=None) -> np.ndarray:
+        """An uninitialised array, aligned to a cache line; C-contiguous unless strides say otherwise."""
+        size = _lines(math.prod(shape) * np.dtype(dtype).itemsize)
+        if not size:
+            return np.empty(shape, dtype)
+        with self._lock:
+            self._collect()
+            number, start = self._take(size)
+            place = self._chunks[number][start : start + size].view(_Place)
+        place.span, place.room = (number, start, start + size), self
+        return np.ndarray(shape, dtype, place, 0, strides)
+
+    def bare(self, a: np.ndarray) -> np.ndarray:
+        """a, if it lies here, as an array that does not keep its place from others; else a itself."""
+        if not a.size:
+            return np.empty(a.shape, a.dtype)
+        where = address(a)
+        for chunk in self._chunks:
+            if chunk is not None and 0 <= (offset := where - address(chunk)) < chunk.nbytes:
+                return np.ndarray(a.shape, a.dtype, chunk, offset, a.strides)
+        return a
 
     def clear(self) -> None:
-        """Give all unused blocks back to the system."""
-        self._blocks.clear()
-        self.unused = 0
+        """Give all memory that holds no array back to the system."""
+        with self._lock:
+            self._collect()
+            self._drop(0)
 
-    def _free(self, block: np.ndarray) -> None:
-        if self.unused + block.size <= self.keep:
-            self.unused += block.size
-            self._blocks[block.size].append(block)
+    def _collect(self) -> None:
+        """Join the places that have come back with what is free beside them."""
+        while self._back:
+            number, start, stop = self._back.popleft()
+            self._unused += stop - start
+            spans = self._free[number]
+            k = bisect.bisect(spans, (start, stop))
+            if k < len(spans) and spans[k][0] == stop:
+                stop = spans.pop(k)[1]
+            if k and spans[k - 1][1] == start:
+                k -= 1
+                start = spans.pop(k)[0]
+            spans.insert(k, (start, stop))
+        if self._unused > self.keep:
+            self._drop(self.keep)
+
+    def _drop(self, most: int) -> None:
+        """Let go of whole chunks until no more than so many bytes are unused."""
+        for number, chunk in enumerate(self._chunks):
+            if self._unused > most and chunk is not None and self._free[number] == [(0, chunk.nbytes)]:
+                self._unused -= chunk.nbytes
+                self._chunks[number], self._free[number] = None, []
+
+    def _take(self, size: int) -> tuple[int, int]:
+        """The chunk and the start of a place of so many bytes."""
+        self._unused -= size
+        for number, spans in enumerate(self._free):
+            for k, (start, stop) in enumerate(spans):
+                if stop - start >= size:
+                    spans[k : k + 1] = [(start + size, stop)] if stop - start > size else []
+                    return number, start
+        grown = max(size, CHUNK, self.size // 2)
+        memory = np.frombuffer(mmap.mmap(-1, grown), np.uint8)  # goes back as soon as it is let go
+        self._chunks.append(memory.view(_Chunk))
+        self._free.append([(size, grown)] if grown > size else [])
+        self._unused += grown
+        return len(self._chunks) - 1, 0
 
 
-def _rounded(size: int) -> int:
-    """size rounded up to an eighth of its power of two, so that neighbouring batch sizes share their
-    blocks.
-    """
-    step = 1 << max(size.bit_length() - 4, 12)
-    return -(-size // step) * step
+class Pool(Room):
+    """The room of all that has none of its own; small arrays come from malloc."""
 
-
-def _aligned(size: int) -> np.ndarray:
-    raw = np.empty(size + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + size]
+    def empty(self, shape, dtype, strides=None) -> np.ndarray:
+        if now.tape is not None:
+            return now.tape.empty(shape, dtype)
+        if now.room is not None:
+            return now.room.empty(shape, dtype)
+        if math.prod(shape) * np.dtype(dtype).itemsize < SMALL:
+            return np.empty(shape, dtype)
+        return super().empty(shape, dtype)
 
 
 pool = Pool()
 
 
+def address(a: np.ndarray) -> int:
+    """Where a's first element lies."""
+    return a.__array_interface__["data"][0]
+
+
+def _lines(size: int) -> int:
+    """size in whole cache lines."""
+    return -(-size // LINE) * LINE
+
+
 def aligned_zeros(count: int, dtype) -> np.ndarray:
     """A flat array of zeros that starts on a cache line: the parameter buffers."""
-    out = _aligned(max(count, 1) * np.dtype(dtype).itemsize)
-    out[...] = 0
-    return out.view(dtype)[:count]
+    size = max(count, 1) * np.dtype(dtype).itemsize
+    raw = np.zeros(size + LINE, np.uint8)
+    start = -address(raw) % LINE
+    return raw[start : start + size].view(dtype)[:count]
 
 
 def strided(x: np.ndarray, shape, strides, offset: int = 0, dtype=None) -> np.ndarray:

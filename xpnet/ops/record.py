@@ -3,7 +3,7 @@
 What a CUDA graph is on a GPU.  A function runs once on `Traced` arrays.  Each operation on them is carried
 out and noted with the very arrays it read and wrote.  To repeat the work is to put other numbers into its
 inputs and to make the noted calls again: no layer, no shape, no view, no allocation; a view is no call at
-all.  And since it is known when each array is needed for the last time, the arrays lie close together.
+all.
 
 Whatever would freeze a value fails as NotRecordable: a number taken out of an array, memory that was not
 traced, a function that is not known here.  What slips through (np.asarray yields a plain view, say) shows
@@ -12,80 +12,75 @@ when a recording is asked for another input than its first, which is for the cal
 
 from __future__ import annotations
 
-import bisect
-import math
-import mmap
 import operator
-import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
 
 import numpy as np
 
-LIMIT = 24 << 20  # bytes of all the arrays that a recording makes, which are held while it is made
-LINE = 64  # bytes
+from .memory import Room, address, now
 
 
 class NotRecordable(TypeError):
     """The work looks at values, or does what is not noted."""
 
 
-class _Now(threading.local):
-    tape: Tape | None = None  # on which this thread notes
-
-
-now = _Now()
-
-
-class Call(NamedTuple):
-    """A function and what it was given: plain arrays among it."""
-
-    function: Callable
-    args: tuple
-    options: dict[str, Any]
-
-
 class Tape:
-    """The calls noted so far and the memory they write to."""
+    """The calls noted so far, and the room in which they work.
 
-    def __init__(self, limit: int):
-        self.calls: list[Call] = []
-        self.kept: list[np.ndarray] = []
-        self.lasting: list[np.ndarray] = []  # those that hold something before the first call
-        self.left = limit
+    An array's place is free for others as soon as nobody holds the array, as it is without a recording.  A
+    repetition makes the same calls in the same order, so it finds every array as it was.  Hence recordings
+    take no more memory than the work itself, and those that never run at the same time may share a room.
+    """
 
-    def keep(self, a: np.ndarray, lasting: bool = False) -> Traced:
-        """a, whose memory is new, as an array of the recording."""
-        self.left -= a.nbytes
-        if self.left < 0:
-            raise NotRecordable("the work is too large to be worth a recording")
-        (self.lasting if lasting else self.kept).append(a)
-        return a.view(Traced)
+    def __init__(self, room: Room):
+        self.room = room
+        self.calls: list[Callable[[], object]] = []
+
+    def empty(self, shape, dtype, strides=None) -> Traced:
+        """Uninitialised memory."""
+        return self.room.empty(shape, dtype, strides).view(Traced)
+
+    def keep(self, a: np.ndarray) -> Traced:
+        """a in the recording's own memory."""
+        kept = self.empty(a.shape, a.dtype, a.strides)
+        _plain(kept)[...] = a
+        return kept
 
     def note(self, function, *args, **options) -> None:
-        self.calls.append(Call(function, args, options))
+        """Let each repetition call function on these very arrays."""
+        given = {name: self.bare(value) for name, value in options.items()}
+        self.calls.append(partial(function, *map(self.bare, args), **given))
+
+    def bare(self, value):
+        """What a call is given: of arrays the memory, but not the hold on it."""
+        if type(value) in (list, tuple):
+            return type(value)(map(self.bare, value))
+        return self.room.bare(_plain(value)) if isinstance(value, np.ndarray) else value
 
     def made(self, function, args, options) -> Traced:
         """The result of a function that cannot write into an array, noted so that it does."""
-        result = np.array(function(*args, **options))
+        result = self.keep(np.array(function(*args, **options)))
         self.note(_renew, result, function, *args, **options)
-        return self.keep(result)
+        return result
 
-    def copied(self, result: np.ndarray, place: np.ndarray, source) -> Traced:
-        """result, of which place is a view, filled from source."""
-        self.note(operator.setitem, place, ..., _plain(source))
-        return self.keep(result)
+    def copied(self, result: np.ndarray, source) -> Traced:
+        """result, new memory that holds the elements of source, noted to be filled from it."""
+        kept = self.keep(result)
+        self.note(operator.setitem, _plain(kept).reshape(source.shape), ..., source)
+        return kept
 
 
 class Recording:
     """Work that can be done again on other numbers."""
 
-    def __init__(self, calls, inputs, results, size: int):
-        self.calls, self.inputs, self.results, self.size = calls, inputs, results, size
+    def __init__(self, calls, inputs, results):
+        self.calls, self.inputs, self.results = calls, inputs, results
 
     def __call__(self, *arrays) -> tuple[np.ndarray, ...]:
-        """The results for these inputs, in memory that the next call overwrites."""
+        """The results for these inputs, in memory that the next call overwrites, of this recording or of
+        another in its room.
+        """
         for place, a in zip(self.inputs, arrays):
             place[...] = a
         self.launch()
@@ -97,87 +92,24 @@ class Recording:
             call()
 
 
-def record(work, *arrays, limit: int = LIMIT) -> Recording:
+def record(work, *arrays, room: Room | None = None) -> Recording:
     """work(*arrays), which yields a tuple of arrays, done on traced copies of the arrays and noted.
 
-    NotRecordable where that cannot be had, or where work makes arrays of more than limit bytes in all.
+    NotRecordable where that cannot be had.
     """
     if now.tape is not None:
         raise NotRecordable("a recording is under way in this thread")
-    now.tape = tape = Tape(limit)
+    now.tape = tape = Tape(room or Room())
     try:
-        inputs = [tape.keep(np.array(a, order="C"), lasting=True) for a in arrays]
+        inputs = [tape.keep(np.array(a, order="C")) for a in arrays]
+        places = [tape.bare(a) for a in inputs]
         results = work(*inputs)
         for a in results:
             if not isinstance(a, Traced):
                 raise NotRecordable(f"a result was not traced. Received: {type(a).__name__}")
+        return Recording(tape.calls, places, tuple([tape.bare(a) for a in results]))
     finally:
         now.tape = None
-    return _packed(tape, [_plain(a) for a in inputs], [_plain(a) for a in results])
-
-
-def _packed(tape: Tape, inputs: list, results: list) -> Recording:
-    """The recording, its arrays moved close together: two that are not needed at the same time lie in the
-    same place, so that all of them stay in the cache.
-    """
-    kept = sorted(tape.kept, key=_address)
-    starts = [_address(a) for a in kept]
-
-    def number(a) -> int | None:
-        """Which of the kept arrays a is a view of."""
-        k = bisect.bisect(starts, _address(a)) - 1
-        return k if k >= 0 and _address(a) < starts[k] + kept[k].nbytes else None
-
-    spans: dict[int, list[int]] = {}  # first and last call that touches an array
-    for position, call in enumerate([*tape.calls, Call(print, tuple(results), {})]):
-        for a in _arrays(call):
-            if a.size and (k := number(a)) is not None:
-                spans.setdefault(k, [position, position])[1] = position
-    places: dict[int, int] = {}
-    for k in sorted(spans, key=lambda k: -kept[k].nbytes):
-        (first, last), size, place = spans[k], _lines(kept[k].nbytes), 0
-        met = [m for m in places if spans[m][0] <= last and first <= spans[m][1]]
-        for m in sorted(met, key=places.__getitem__):
-            if place + size <= places[m]:
-                break
-            place = max(place, places[m] + _lines(kept[m].nbytes))
-        places[k] = place
-    total = max((places[k] + _lines(kept[k].nbytes) for k in places), default=0)
-    memory = np.empty(total + LINE, np.uint8)
-    begin = -_address(memory) % LINE
-
-    def moved(a):
-        if isinstance(a, (list, tuple)):
-            return type(a)(map(moved, a))
-        k = number(a) if isinstance(a, np.ndarray) and a.size else None
-        if k is None:
-            return a
-        offset = begin + places[k] + _address(a) - starts[k]
-        return np.ndarray(a.shape, a.dtype, memory, offset, a.strides)
-
-    calls = [
-        partial(call.function, *map(moved, call.args), **{k: moved(v) for k, v in call.options.items()})
-        for call in tape.calls
-    ]
-    made = Recording(calls, inputs, tuple(map(moved, results)), total)
-    kept.clear()  # now, and not when the collector finds that `moved` refers to itself
-    return made
-
-
-def _arrays(call: Call):
-    """The arrays that a call reads and writes."""
-    for value in (*call.args, *call.options.values()):
-        several = value if isinstance(value, (list, tuple)) else (value,)
-        yield from (a for a in several if isinstance(a, np.ndarray))
-
-
-def _address(a: np.ndarray) -> int:
-    return a.__array_interface__["data"][0]
-
-
-def _lines(size: int) -> int:
-    """size in whole cache lines."""
-    return -(-size // LINE) * LINE
 
 
 def traced(a: np.ndarray) -> np.ndarray:
@@ -187,19 +119,13 @@ def traced(a: np.ndarray) -> np.ndarray:
 
 def empty(shape, dtype) -> np.ndarray:
     """Uninitialised memory from NumPy, or of the recording under way."""
-    return np.empty(shape, dtype) if now.tape is None else now.tape.keep(fresh(shape, dtype))
-
-
-def fresh(shape, dtype) -> np.ndarray:
-    """Memory that goes back to the system as soon as it is let go, which malloc's may not."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    return np.ndarray(shape, dtype, mmap.mmap(-1, size)) if size >= mmap.PAGESIZE else np.empty(shape, dtype)
+    return np.empty(shape, dtype) if now.tape is None else now.tape.empty(shape, dtype)
 
 
 def zeros(shape, dtype) -> np.ndarray:
     """Zeros, of which those that nobody writes stay zeros in a recording too."""
     a = np.zeros(shape, dtype)
-    return a if now.tape is None else now.tape.keep(a, lasting=True)
+    return a if now.tape is None else a.view(Traced)  # with a place of its own, for good
 
 
 def again(function, *args):
@@ -248,11 +174,11 @@ class Traced(np.ndarray):
             options = dict(options)
             return _apply(function, args, options, options.pop("out", None))
         if function in (np.empty_like, np.zeros_like, np.ones_like):
-            made = function(_plain(args[0]), *args[1:], **options)
-            tape = _tape()
+            tape, made = _tape(), function(_plain(args[0]), *args[1:], **options)
+            kept = tape.keep(made)
             if function is not np.empty_like:
-                tape.note(operator.setitem, made, ..., made.flat[0] if made.size else 0)
-            return tape.keep(made)
+                tape.note(operator.setitem, kept, ..., made.flat[0] if made.size else 0)
+            return kept
         raise NotRecordable(f"numpy.{function.__name__} cannot be recorded")
 
     def __getitem__(self, key):
@@ -267,8 +193,8 @@ class Traced(np.ndarray):
         if not _basic(key):
             raise NotRecordable("writing to chosen elements cannot be recorded")
         target, value = _view(_plain(self), key), _plain(value)
-        if isinstance(value, np.ndarray) and _same(target, value):
-            return  # the end of `a[key] += b`
+        if not target.size or (isinstance(value, np.ndarray) and _same(target, value)):
+            return  # nothing, or the end of `a[key] += b`
         target[...] = value
         _tape().note(operator.setitem, target, ..., value)
 
@@ -278,7 +204,7 @@ class Traced(np.ndarray):
             return result.view(Traced)
         if options:
             raise NotRecordable("a copy by reshape in another order cannot be recorded")
-        return _tape().copied(result, result.reshape(self.shape), self)
+        return _tape().copied(result, self)
 
     def view(self, dtype):  # type: ignore[override]
         if isinstance(dtype, type) and issubclass(dtype, np.ndarray):
@@ -287,13 +213,13 @@ class Traced(np.ndarray):
 
     def copy(self, order="C"):
         made = _plain(self).copy(order)
-        return _tape().copied(made, made, self)
+        return _tape().copied(made, self)
 
     def astype(self, dtype, order="K", casting="unsafe", subok=True, copy=True):
         if not copy and self.dtype == dtype:
             return self
         made = _plain(self).astype(dtype, order, casting)
-        return _tape().copied(made, made, self)
+        return _tape().copied(made, self)
 
     def argmax(self, axis=None, *, keepdims=False):  # type: ignore[override]
         return _apply(np.argmax, (self, axis), {"keepdims": keepdims}, None)
@@ -318,13 +244,13 @@ def _apply(function, args, options, out):
         return out
     if function in _WITHOUT_OUT:
         return tape.made(function, args, options)
-    made = np.asarray(function(*args, **options))
-    tape.note(function, *args, out=made, **options)
-    return tape.keep(made)
+    kept = tape.keep(np.asarray(function(*args, **options)))
+    tape.note(function, *args, out=kept, **options)
+    return kept
 
 
 def _same(a, b) -> bool:
-    return _address(a) == _address(b) and a.shape == b.shape and a.strides == b.strides and a.dtype == b.dtype
+    return address(a) == address(b) and a.shape == b.shape and a.strides == b.strides and a.dtype == b.dtype
 
 
 _WITHOUT_OUT = (np.stack, np.where)

@@ -137,6 +137,12 @@ class Ops:
         out[top : top + H, :, left : left + W] = x
         return out
 
+    def bordered(self, x, w, window: Window, groups: int = 1):
+        """x (H, C, W, N) in its border, window.padding, and the window without it, for a convolution with w;
+        or both as they are, where that convolution is faster with a border that is only thought.
+        """
+        return (self.pad(x, window.padding), window.bare) if window.padded else (x, window)
+
     def im2col(self, x, window: Window, groups: int = 1):
         """Patches as columns: x (H, C, W, N), padded -> (OH, G, KW*KH*C/G, OW*N).
 
@@ -163,10 +169,11 @@ class Ops:
         return out
 
     def conv2d(self, x, w, window: Window, groups: int = 1, bias=None, function=None):
-        """Cross-correlation of x (H, C, W, N), padded, with w (KW, F, KH, C/G) -> y (OH, F, OW, N).
+        """Cross-correlation of x (H, C, W, N) in its window.padding with w (KW, F, KH, C/G): (OH, F, OW, N).
 
         bias (F,) and function, an activation that works in place, are applied to y as `finish` does it.
         """
+        x, window = self.bordered(x, w, window, groups)
         F, (OH, OW) = w.shape[1], window.positions(x)
         y = self.xp.matmul(self.weight_matrix(w, groups), self.im2col(x, window, groups))
         y = y.reshape(OH, F, OW, -1)
@@ -181,7 +188,8 @@ class Ops:
             function.forward(self, rows, rows)
 
     def conv2d_weight_grad(self, x, dz, dw, window: Window, groups: int = 1):
-        """dL/dw into dw (KW, F, KH, C/G), from x as conv2d had it and dz (OH, F, OW, N)."""
+        """dL/dw into dw (KW, F, KH, C/G), from x and window as conv2d had them and dz (OH, F, OW, N)."""
+        x, window = self.bordered(x, dw, window, groups)
         OH, F, OW, N = dz.shape
         KW, _, KH, C = dw.shape
         cols = self.im2col(x, window, groups)

@@ -43,7 +43,7 @@ class HostReplica(Replica):
 
         buffers = Buffers(params.values, grads, params.state, params.pending)
         more = [head.loss, *([head.folded] if head.folded else []), *step.metrics]
-        self.repeated = Repeated(make, buffers, lambda: parts_of(layers) + more)
+        self.repeated = Repeated(make, buffers, lambda: parts_of(layers) + more, step.proved)
 
 
 class HostStep(Step):
@@ -55,6 +55,7 @@ class HostStep(Step):
         self.threads = threads.num_threads() if threads.blas_can_be_limited() else 1
         self.grads = [self.params.grads]
         self._replicas: dict[int, list[HostReplica]] = {}
+        self.proved: set[tuple] = set()
         self.update = Update(self.params, self.optimizer, model.optimizer_state, self.threads)
 
     def epoch(self, data, order, batch_size, number=None):
