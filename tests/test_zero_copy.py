@@ -89,7 +89,7 @@ def padder(blas):
 def test_forward(blas, rng, case, math):
     window = case[1]
     (x, w, dz), (x64, w64, _) = draw(rng, case, math)
-    x, w, want = blas.to_device(x), blas.to_device(w), REFERENCE.conv2d(x64, w64, window)
+    x, w, want = blas.to_device(x), blas.to_device(w), REFERENCE.conv2d(x64, w64, window.bare)
     for rows in (None, 1, 2, 3, 100):  # to a block
         y = blas.empty(dz.shape, MATHS[math].out)
         zero_copy.forward(blas.calls, math, x, w, y, window, rows)
@@ -100,7 +100,7 @@ def test_rows_are_finished_once_each_and_when_their_sums_are_whole(blas, rng, ca
     """Bias and activation are added in place: twice, or to half a sum, would be wrong."""
     window = case[1]
     (x, w, dz), (x64, w64, _) = draw(rng, case, "float64")
-    x, w, want = blas.to_device(x), blas.to_device(w), REFERENCE.conv2d(x64, w64, window)
+    x, w, want = blas.to_device(x), blas.to_device(w), REFERENCE.conv2d(x64, w64, window.bare)
     for rows in (None, 1, 2, 3, 100):
         y, finished = blas.empty(dz.shape, np.float64), []
 
@@ -130,7 +130,7 @@ def test_weight_grad(blas, rng, case, math, monkeypatch):
     window = case[1]
     (x, w, dz), (x64, w64, dz64) = draw(rng, case, math)
     x, dz, want = blas.to_device(x), blas.to_device(dz), np.empty_like(w64)
-    REFERENCE.conv2d_weight_grad(x64, dz64, want, window)
+    REFERENCE.conv2d_weight_grad(x64, dz64, want, window.bare)
     for name, limits in SPLITS.items():
         with monkeypatch.context() as patch:
             for limit, value in limits.items():
@@ -181,10 +181,10 @@ def test_random_shapes(blas, rng):
         (x, w, dz), (x64, w64, dz64) = draw(rng, case, "float64")
         x, dw, y = blas.to_device(x), blas.empty(w.shape, float), blas.empty(dz.shape, float)
         zero_copy.forward(blas.calls, "float64", x, blas.to_device(w), y, window, int(rng.integers(1, 9)))
-        agree(blas.to_host(y), REFERENCE.conv2d(x64, w64, window), "float64", w.size)
+        agree(blas.to_host(y), REFERENCE.conv2d(x64, w64, window.bare), "float64", w.size)
         dz, want = blas.to_device(dz), np.empty_like(w64)
         zero_copy.weight_grad(blas.calls, "float64", x, dz, dw, window, blas.empty, sum_parts)
-        REFERENCE.conv2d_weight_grad(x64, dz64, want, window)
+        REFERENCE.conv2d_weight_grad(x64, dz64, want, window.bare)
         agree(blas.to_host(dw), want, "float64", dz64.size)
         if SH == 1:
             dx = blas.empty((H, C, W, N), float)
@@ -386,8 +386,8 @@ def test_a_wrong_argument_would_be_found(rng, monkeypatch, which, name):
     case = (3, 7, 8, 5, 4), Window((3, 3))
     (x, w, dz), (x64, w64, dz64) = draw(rng, case, "float32")
     x, w, dz = (StrictArray(device_memory.copy(a)) for a in (x, w, dz))
-    want = {"forward": REFERENCE.conv2d(x64, w64, case[1]), "weight_grad": np.empty_like(w64)}
-    REFERENCE.conv2d_weight_grad(x64, dz64, want["weight_grad"], case[1])
+    want = {"forward": REFERENCE.conv2d(x64, w64, case[1].bare), "weight_grad": np.empty_like(w64)}
+    REFERENCE.conv2d_weight_grad(x64, dz64, want["weight_grad"], case[1].bare)
     for change in [lambda v: v, *CHANGES[name]]:
         calls, out = Mistaken(BlasTwin(), name, change), empty(want[which].shape, np.float32)
         right = calls.change(12) == 12
