@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,8 @@ UNPACKED = 10**6  # multiply-adds up to which OpenBLAS (on AVX-512) takes matric
 LEAST_COLUMNS = 64  # of a piece of a matmul
 LONG, LONGER = 24, 64  # rows (KH*C) from which on a matmul on the map in place beats one on shifted copies:
 LARGE = 1 << 17  # on maps of so many bytes, and on smaller ones, where the number of calls counts
+COPY = 50  # multiply-adds in the time of copying an element from place to place
+GAIN = 0.9  # of the plain cost; tiles are taken where theirs is estimated to be less
 
 
 class HostConvolution(Ops):
@@ -87,13 +90,13 @@ class HostConvolution(Ops):
             view = rows_view(self.columns_beside(x, window, OW), KH, OH, window.strides[0])
             dw[...] = self._row_products(dz, view).reshape(F, KH, KW, C).transpose(2, 0, 1, 3)
             return
-        total = np.zeros((groups, F // groups, KW * KH * C), dz.dtype)
+        total: Any = 0
         step = row_block(dz)
         for r in range(0, OH, step):
             rows = dz[r : r + step]
             cols = self.im2col(rows_under(x, r, len(rows), window), window, groups)
             d = rows.reshape(len(rows), groups, F // groups, OW * N)
-            total += np.matmul(d, cols.swapaxes(2, 3)).sum(axis=0)
+            total = total + np.matmul(d, cols.swapaxes(2, 3)).sum(axis=0)
         dw[...] = total.reshape(groups, F // groups, KW, KH, C).transpose(2, 0, 1, 3, 4).reshape(dw.shape)
 
     def conv2d_input_grad(self, dz, w, shape, window: Window, groups: int = 1):
@@ -217,9 +220,8 @@ class HostConvolution(Ops):
         """Sum over output rows of dz[r] (F, OW*N) @ view[r]' (OW*N, K): a weight gradient (F, K)."""
         OH, F, OW, N = dz.shape
         K, dz = view.shape[1], dz.reshape(OH, F, OW * N)
-        if (
-            F * K > 2 * (F + K) * OW * N
-        ):  # short rows: one product of long ones, copied together, is less work
+        if F * K > 2 * (F + K) * OW * N:
+            # short rows of a wide layer: one product of long rows, copied together, is less work
             rows = (a.transpose(1, 0, 2).copy().reshape(a.shape[1], -1) for a in (dz, view))
             return self.matmul(next(rows), next(rows).T)
         turned = K > F and dz.nbytes >= SMALL
@@ -307,10 +309,6 @@ def rows_under(x, r: int, count: int, window: Window):
     """The image rows under output rows r .. r+count."""
     start = r * window.strides[0]
     return x[start : start + (count - 1) * window.strides[0] + window.extent[0]]
-
-
-COPY = 50  # multiply-adds in the time of copying an element from place to place
-GAIN = 0.9  # of the plain cost; tiles are taken where theirs is estimated to be less
 
 
 @lru_cache(1024)
