@@ -31,6 +31,10 @@ class HostConvolution(Ops):
         return super().bordered(x, w, window, groups)
 
     def conv2d(self, x, w, window: Window, groups: int = 1, bias=None, function=None):
+        if x.nbytes < SMALL and _pointwise(window, groups):
+            y = self._matmul_of_rows(w[0, :, 0], x)
+            self._finish_rows(y, bias, function)
+            return y
         x, window = _seen(*self.bordered(x, w, window, groups))
         KW, F, KH, C = w.shape
         OH, OW = window.out_size(x.shape[0], x.shape[2])
@@ -100,6 +104,8 @@ class HostConvolution(Ops):
         dw[...] = total.reshape(groups, F // groups, KW, KH, C).transpose(2, 0, 1, 3, 4).reshape(dw.shape)
 
     def conv2d_input_grad(self, dz, w, shape, window: Window, groups: int = 1):
+        if _pointwise(window, groups):
+            return self._matmul_of_rows(w[0, :, 0].T, dz)
         OH, F, OW, N = dz.shape
         KW, _, KH, C = w.shape
         H, _, W, _ = shape
@@ -140,6 +146,13 @@ class HostConvolution(Ops):
         beside = self._rows_of_patches(dz, w, H, window)
         self._put_back(beside, dx, KW, window)
         return dx
+
+    def _matmul_of_rows(self, matrix, x):
+        """matrix (F, C) @ every pixel of x (H, C, W, N) -> (H, F, W, N)."""
+        H, C, W, N = x.shape
+        y = self.empty((H, len(matrix), W, N), x.dtype)
+        _multiply(matrix, x.reshape(H, C, W * N), y.reshape(H, len(matrix), W * N))
+        return y
 
     def _rows_back(self, dz, turned, first: int, count: int, KH: int):
         """What each kernel column gives back to `count` image rows, side by side: (count, KW*C, OW*N).
@@ -238,6 +251,11 @@ class HostConvolution(Ops):
         KW, _, KH, C = w.shape
         long = KW == 1 or (LONG if x.nbytes >= LARGE else LONGER) <= KH * C
         return "in place" if long and window.strides[1] == window.dilation[1] == 1 else "side by side"
+
+
+def _pointwise(window: Window, groups: int) -> bool:
+    """Whether a 1x1 kernel meets every pixel as it is."""
+    return window.kernel == (1, 1) and window.strides == (1, 1) and groups == 1 and not window.padded
 
 
 def _depthwise(w, groups: int) -> bool:
