@@ -130,3 +130,19 @@ def test_few_rows_by_a_transposed_matrix(rows, columns):
     assert y.flags.c_contiguous
     np.testing.assert_allclose(y, a @ w.T, rtol=1e-13, atol=1e-13)
     np.testing.assert_allclose(NumpyOps().matmul(a, w.T.copy()), a @ w.T, rtol=1e-13, atol=1e-13)
+
+
+def test_lines_that_would_be_whole_pages_apart_have_a_tail():
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((5, 1, 10, 64)), rng.standard_normal((3, 4, 3, 1))  # 8 * 64 * 8 bytes a line
+    ops, window = NumpyOps(), Window((3, 3))
+    beside = ops.columns_beside(x, window, 8)
+    assert beside.strides[1] % convolution.PAGE and beside.shape == (5, 3, 8 * 64 + 8)
+    np.testing.assert_array_equal(beside[:, 1, : 8 * 64], x[:, 0, 1:9].reshape(5, -1))
+    expected = Ops().conv2d(x, w, window)
+    np.testing.assert_allclose(ops.conv2d(x, w, window), expected, rtol=1e-12, atol=1e-12)
+    dz, got, wanted = rng.standard_normal(expected.shape), np.empty_like(w), np.empty_like(w)
+    ops.conv2d_weight_grad(x, dz, got, window)
+    Ops().conv2d_weight_grad(x, dz, wanted, window)
+    np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-12)
+    assert ops.columns_beside(x[..., :60].copy(), window, 8).shape == (5, 3, 8 * 60)

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import winograd
 from .geometry import Window
-from .memory import SMALL, strided
+from .memory import LINE, SMALL, strided
 from .reference import Ops
 
 CACHE = 1 << 19  # bytes of a block that should stay in a core's L2 cache between two passes over it
@@ -17,6 +17,7 @@ UNPACKED = 10**6  # multiply-adds up to which OpenBLAS (on AVX-512) takes matric
 LEAST_COLUMNS = 64  # of a piece of a matmul
 LONG, LONGER = 24, 64  # rows (KH*C) from which on a matmul on the map in place beats one on shifted copies:
 LARGE = 1 << 17  # on maps of so many bytes, and on smaller ones, where the number of calls counts
+PAGE = 4096  # bytes from one place of a cache set to the next
 COPY = 50  # multiply-adds in the time of copying an element from place to place
 GAIN = 0.9  # of the plain cost; tiles are taken where theirs is estimated to be less
 
@@ -55,7 +56,9 @@ class HostConvolution(Ops):
             part = self.empty((step, F, views[0].shape[2]), x.dtype)
         elif route == "side by side":
             matrices = [_beside(w)]
-            views = [rows_view(self.columns_beside(x, window, OW), KH, OH, window.strides[0])]
+            views = [
+                rows_view(self.columns_beside(x, window, OW), KH, OH, window.strides[0], OW * x.shape[3])
+            ]
         else:
             matrices = [self.weight_matrix(w, groups)]
         for r in range(0, OH, step):
@@ -91,7 +94,7 @@ class HostConvolution(Ops):
                 dw[j] = d.reshape(F, KH, C)
             return
         if route == "side by side":
-            view = rows_view(self.columns_beside(x, window, OW), KH, OH, window.strides[0])
+            view = rows_view(self.columns_beside(x, window, OW), KH, OH, window.strides[0], OW * N)
             dw[...] = self._row_products(dz, view).reshape(F, KH, KW, C).transpose(2, 0, 1, 3)
             return
         total: Any = 0
@@ -166,7 +169,7 @@ class HostConvolution(Ops):
         if first < 0 or last > OH:
             rows = self.pad(rows, ((max(-first, 0), max(last - OH, 0)), (0, 0)))
         beside = self.empty((count, turned.shape[0], OW * N), dz.dtype)
-        return _multiply(turned, rows_view(rows.reshape(len(rows), F, OW * N), KH, count, 1), beside)
+        return _multiply(turned, rows_view(rows.reshape(len(rows), F, OW * N), KH, count, 1, OW * N), beside)
 
     def _rows_of_patches(self, dz, w, H: int, window: Window):
         """The same for any window: patches are added row by row, the adjoint of `rows_view`."""
@@ -217,17 +220,20 @@ class HostConvolution(Ops):
                     rows += product
 
     def columns_beside(self, x, window: Window, OW: int):
-        """x (H, C, W, N) once for each kernel column, shifted, side by side: (H, KW*C, OW*N).
+        """x (H, C, W, N) once for each kernel column, shifted, side by side: (H, KW*C, OW*N or more).
 
         KW times the map where im2col copies KH*KW times; the patches of an output row are one window on it.
+        Its lines have a tail where they would begin whole pages apart: they would share one set of the cache.
         """
         H, C, _, N = x.shape
         KW, DW, SW = window.kernel[1], window.dilation[1], window.strides[1]
         row, channel, column, sample = x.strides
-        strides = (row, DW * column, channel, SW * column, sample)
-        out = self.empty((H, KW, C, OW, N), x.dtype)
-        out[...] = strided(x, out.shape, strides)
-        return out.reshape(H, KW * C, OW * N)
+        tail = LINE // x.itemsize if OW * N * x.itemsize % PAGE == 0 else 0
+        out = self.empty((H, KW * C, OW * N + tail), x.dtype)
+        image, line, item = out.strides
+        places = strided(out, (H, KW, C, OW, N), (image, C * line, line, N * item, item))
+        places[...] = strided(x, places.shape, (row, DW * column, channel, SW * column, sample))
+        return out
 
     def _row_products(self, dz, view):
         """Sum over output rows of dz[r] (F, OW*N) @ view[r]' (OW*N, K): a weight gradient (F, K)."""
@@ -311,11 +317,10 @@ def columns_view(x, j: int, KH: int, OH: int, OW: int, SH: int = 1):
     return strided(x, (OH, KH * C, OW * N), (SH * row, channel, x.itemsize), j * column)
 
 
-def rows_view(beside, KH: int, OH: int, SH: int):
-    """The im2col matrices of all kernel columns, on `columns_beside` (H, K, M): view (OH, KH*K, M)."""
-    H, K, M = beside.shape
+def rows_view(beside, KH: int, OH: int, SH: int, M: int):
+    """The im2col matrices of all kernel columns, on `columns_beside` (H, K, M or more): (OH, KH*K, M)."""
     row, line, item = beside.strides
-    return strided(beside, (OH, KH * K, M), (SH * row, line, item))
+    return strided(beside, (OH, KH * beside.shape[1], M), (SH * row, line, item))
 
 
 def _beside(w):
