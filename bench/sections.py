@@ -418,7 +418,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--threads", type=int, default=2, help="of every side (default 2)")
     add("--rounds", type=int, help="in each of which every side has its turn (default 15; 3 with --short)")
-    add("--short", action="store_true", help="in under two minutes: rougher figures, fewer sizes")
+    add("--short", action="store_true", help="in some two minutes: rougher figures, fewer sizes")
     add("--samples", type=int, help="of MNIST in the section epoch (default all; 12,800 with --short)")
 
 
@@ -434,7 +434,7 @@ def settle(args) -> None:
     args.rounds = args.rounds or (3 if args.short else 15)
     args.samples = args.samples or (12800 if args.short else None)
     args.lasting = 0.03 if args.short else 0.1  # seconds of a side in a round
-    args.rest = 0.04 if args.short else turns.REST
+    args.rest = turns.REST
     args.longest = 0.1 if args.short else 3.0  # seconds of a call; sizes that take longer are left out
     args.seeds = 1 if args.short else 5
 
