@@ -256,6 +256,18 @@ def test_few_shapes_are_kept():
         assert len(again.recordings()) <= replay.MOST
 
 
+def test_shapes_that_take_turns_do_not_chase_each_other_out():
+    again, _ = repeated(lambda x, w: (x * w,))
+    made = []
+    once = again._record
+    again._record = lambda worker, key, arrays: made.append(key) or once(worker, key, arrays)
+    sizes = range(1, replay.MOST + 3)
+    for _ in range(replay.USES + 20):
+        for n in sizes:
+            again(np.ones(n))
+    assert len(made) == len(sizes), "each once"
+
+
 def test_large_recordings_are_forgotten_where_training_ends(monkeypatch):
     again, _ = repeated(lambda x, w: (x * w,))
     for _ in range(replay.USES + 1):

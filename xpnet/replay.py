@@ -21,8 +21,10 @@ from .ops import threads
 from .ops.memory import Room, now, pool
 from .ops.record import NotRecordable, Recording, record, traced
 
-USES = 4  # times that shapes are met before they are recorded: a recording costs about ten runs
+USES = 4  # times that shapes are met before they are recorded: a recording costs a few runs
 MOST = 4  # shapes of which a thread keeps recordings
+SHAPES = 1000  # whose uses are counted
+AGAIN = 60  # uses, besides, before one that gave way to another is recorded anew
 NEVER = -1 << 60  # uses of shapes that cannot be recorded
 LARGE = 16 << 20  # bytes of a recording that is not kept once training is over
 _making = threading.Lock()  # one recording at a time: a trial needs copies of the parameters
@@ -112,6 +114,8 @@ class Repeated:
             return None
         key = tuple([x for a in arrays for x in (a.shape, a.dtype.char)])
         if (uses := self._uses[key]) < USES:
+            if len(self._uses) > SHAPES:
+                self._uses.clear()
             self._uses[key] = uses + 1
             return None
         worker = self._take()
@@ -160,7 +164,9 @@ class Repeated:
                 self._uses[key] = NEVER
                 return None
         while len(worker.recordings) >= MOST:
-            worker.recordings.pop(next(iter(worker.recordings)))
+            oldest = next(iter(worker.recordings))
+            del worker.recordings[oldest]
+            self._uses[oldest] = -AGAIN
         worker.recordings[key] = recording
         return recording
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import bisect
 import math
 import mmap
+import os
 import threading
 from collections import deque
 from typing import Any
@@ -154,6 +155,8 @@ class Pool(Room):
 
 
 pool = Pool()
+if hasattr(os, "register_at_fork"):  # a child must not wait for a thread that it does not have
+    os.register_at_fork(after_in_child=lambda: setattr(pool, "_lock", threading.Lock()))
 
 
 def address(a: np.ndarray) -> int:
