@@ -16,14 +16,18 @@ if TYPE_CHECKING:
     from . import (
         activations,
         callbacks,
+        data,
         datasets,
         initializers,
+        interop,
         layers,
         losses,
         metrics,
         models,
+        networks,
         optimizers,
         schedules,
+        sklearn,
         utils,
         viz,
     )
@@ -61,8 +65,8 @@ _HOME = {
     "numerical_gradient": "testing",
 }
 _MODULES = (
-    "activations", "callbacks", "datasets", "initializers", "layers", "losses", "metrics", "models",
-    "optimizers", "schedules", "utils", "viz",
+    "activations", "callbacks", "data", "datasets", "initializers", "interop", "layers", "losses", "metrics",
+    "models", "networks", "optimizers", "schedules", "sklearn", "utils", "viz",
 )  # fmt: skip
 
 
@@ -94,18 +98,22 @@ __all__ = [
     "activations",
     "callbacks",
     "check_gradients",
+    "data",
     "datasets",
     "initializers",
+    "interop",
     "layers",
     "load_model",
     "losses",
     "metrics",
     "models",
+    "networks",
     "numerical_gradient",
     "optimizers",
     "schedules",
     "set_memory_limit",
     "set_num_threads",
+    "sklearn",
     "utils",
     "viz",
 ]
