@@ -7,7 +7,7 @@ import pytest
 from cases import assert_close, gradients, randomise, tolerance
 
 import xpnet
-from xpnet import activations, losses
+from xpnet import activations, losses, networks
 from xpnet import layers as L
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -115,6 +115,59 @@ def test_same_padding_is_torch_s_at_stride_1(kernel, dilation, rng):
             nn.Sequential(nn.Conv2d(2, 4, kernel, padding="same", dilation=dilation)),
             rng.standard_normal((3, 2, 7, 6)),
         )
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_conv2d_transpose(seed, precision):
+    """A number as padding is PyTorch's, with its output_padding."""
+    rng = np.random.default_rng([5, seed])
+
+    def pair(low, high):
+        return tuple(int(v) for v in rng.integers(low, high + 1, 2))
+
+    kernel, strides, dilation, padding = pair(1, 5), pair(1, 3), pair(1, 2), pair(0, 2)
+    if seed % 3 == 0:
+        strides = dilation = (1, 1)
+    extra = tuple(int(rng.integers(0, s)) for s in strides)
+    groups = int(rng.choice([1, 1, 2, 3]))
+    inner = 40 if seed % 4 == 0 else int(rng.integers(1, 5))
+    channels, filters = groups * inner, groups * int(rng.integers(1, 4))
+    if seed == 5:  # depthwise
+        groups = channels = filters = 6
+    least = [1 + -(-2 * p // s) for p, s in zip(padding, strides)]
+    H, W = (int(n + rng.integers(0, 5)) for n in least)
+    bias = bool(rng.integers(2))
+    layer = L.Conv2DTranspose(
+        filters, kernel, strides, padding, extra, dilation_rate=dilation, groups=groups, use_bias=bias
+    )
+    model = built(layer, (channels, H, W), precision, seed)
+    module = nn.ConvTranspose2d(
+        channels, filters, kernel, strides, padding, extra, groups, bias, dilation=dilation
+    )
+    x = rng.standard_normal((int(rng.choice([1, 5])), channels, H, W)).astype(precision)
+    compare(model, nn.Sequential(module), x)
+
+
+def test_a_transposed_convolution_is_the_adjoint_of_a_convolution(precision, rng):
+    """<conv x, y> = <x, transposed y> for the same weights."""
+    given = {"kernel_size": 3, "strides": 2, "padding": 1, "use_bias": False}
+    down = built(L.Conv2D(6, **given), (4, 9, 7), precision)
+    up = built(L.Conv2DTranspose(4, **given), down.output_shape, precision)
+    up.load_state_dict(down.state_dict())
+    x, y = (rng.standard_normal((3, *m.input_shape)).astype(precision) for m in (down, up))
+    assert (down.predict(x) * y).sum() == pytest.approx((x * up.predict(y)).sum(), rel=tolerance(precision))
+
+
+@pytest.mark.parametrize("size", [2, (1, 4), (3, 2)])
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+def test_up_sampling(size, mode, precision, rng):
+    align = {"align_corners": False} if mode == "bilinear" else {}
+    for shape in ((3, 4, 5), (2, 1, 1), (1, 2, 7)):
+        model = built(L.UpSampling2D(size, mode), shape, precision)
+        x = rng.standard_normal((4, *shape)).astype(precision)
+        factor = size if isinstance(size, tuple) else (size, size)
+        factor = tuple(map(float, factor))
+        compare(model, nn.Sequential(nn.Upsample(scale_factor=factor, mode=mode, **align)), x)
 
 
 @pytest.mark.parametrize("kind", ["max", "average", "average without padding"])
@@ -273,6 +326,44 @@ def test_layer_normalization_over_channels(precision, rng):
     compare(built(L.LayerNormalization(axis="channels"), (4, 3, 6), precision), normalise, x)
 
 
+@pytest.mark.parametrize("shape", [(12,), (12, 3, 5), (12, 1, 1)], ids=str)
+@pytest.mark.parametrize("groups", [1, 2, 3, -1])
+def test_group_normalization(shape, groups, precision, rng):
+    if groups == -1:  # a group of one number would have no variance
+        shape = (12, 3, 5)
+    x = (2 * rng.standard_normal((5, *shape)) + 1).astype(precision)
+    model = built(L.GroupNormalization(groups, epsilon=1e-4), shape, precision)
+    count = groups if groups > 0 else 12
+    compare(model, nn.Sequential(nn.GroupNorm(count, 12, eps=1e-4)), x)
+    if groups == -1:
+        state = tensors(model.state_dict())
+        expected = F.instance_norm(
+            torch.from_numpy(x), weight=state["0.weight"], bias=state["0.bias"], eps=1e-4
+        )
+        assert_close(model.predict(x), expected.numpy(), tolerance(precision))
+
+
+def test_normalization_is_a_batch_normalization_that_is_done_learning(precision, rng):
+    x = (3 * rng.standard_normal((6, 4, 5, 3)) - 1).astype(precision)
+    model = built(L.Normalization(), (4, 5, 3), precision)
+    model.layers[0].adapt(x)
+    state = model.state_dict()
+
+    def normalise(t, _):
+        mean, var = (torch.from_numpy(state[f"0.running_{name}"]) for name in ("mean", "var"))
+        return F.batch_norm(t, mean, var, eps=0.0)
+
+    for train in (True, False):
+        compare(model, normalise, x, train=train)
+    assert_close(model.predict(x).mean((0, 2, 3)), np.zeros(4), 1e-3 * tolerance(precision), least=1e3)
+    assert_close(model.predict(x).var((0, 2, 3)), np.ones(4), tolerance(precision))
+
+
+def test_rescaling(precision, rng):
+    x = rng.integers(0, 256, (4, 2, 3, 5)).astype(precision)
+    compare(built(L.Rescaling(1 / 127.5, -1), (2, 3, 5), precision), lambda t, _: t / 127.5 - 1, x)
+
+
 def test_dropout_s_gradient_passes_the_same_mask(precision, rng):
     """PyTorch's masks are others; the formula, at our own mask, is not."""
     x = rng.standard_normal((6, 50)).astype(precision)
@@ -280,6 +371,11 @@ def test_dropout_s_gradient_passes_the_same_mask(precision, rng):
     mask = model.forward(np.ones_like(x), train=True)[0]
     compare(model, lambda t, _: t * torch.from_numpy(mask), x)
     compare(model, nn.Sequential(nn.Dropout(0.4)), x, train=False)
+    maps = x.reshape(6, 10, 5, 1)
+    model = built(L.SpatialDropout2D(0.4), (10, 5, 1), precision)
+    mask = model.forward(np.ones_like(maps), train=True)[0]
+    compare(model, lambda t, _: t * torch.from_numpy(mask), maps)
+    compare(model, nn.Sequential(nn.Dropout2d(0.4)), maps, train=False)
 
 
 # -- containers ----------------------------------------------------------------------------------------------
@@ -404,7 +500,7 @@ class Twins:
     def map_layer(self, shape):
         C, H, W = shape
         kind = self.rng.choice(
-            ["conv", "conv", "conv", "max", "average", "norm", "layernorm", "residual", "pad"]
+            ["conv", "conv", "conv", "up", "max", "average", "norm", "layernorm", "group", "residual", "pad"]
         )
         if kind == "conv":
             k, s = self.sizes(1, min(5, H + 1, W + 1), 2), int(self.rng.choice([1, 1, 2]))
@@ -421,6 +517,21 @@ class Twins:
             )
             grown = {"valid": (0, 0), "same": (k[0] - 1, k[1] - 1), 1: (2, 2)}[padding]
             return (filters, *((n + g - v) // s + 1 for n, g, v in zip((H, W), grown, k)))
+        if kind == "up" and self.rng.random() < 0.5:
+            k, s, p = (int(v) for v in self.rng.integers((1, 1, 0), (5, 3, 2)))
+            if min(((n - 1) * s + k - 2 * p) for n in (H, W)) > 0:
+                filters = int(self.rng.integers(1, 7))
+                f, module = self.function()
+                self.put(
+                    L.Conv2DTranspose(filters, k, s, p, activation=f),
+                    nn.ConvTranspose2d(C, filters, k, s, p),
+                    *module,
+                )
+                return (filters, *((n - 1) * s + k - 2 * p for n in (H, W)))
+        elif kind == "up":
+            mode = str(self.rng.choice(["nearest", "bilinear"]))
+            self.put(L.UpSampling2D(2, mode), nn.Upsample(scale_factor=2, mode=mode))
+            return C, 2 * H, 2 * W
         if kind in ("max", "average") and min(H, W) >= 3:
             k, s, p = (
                 int(v) for v in (self.rng.integers(2, 4), self.rng.integers(1, 3), self.rng.integers(2))
@@ -434,6 +545,9 @@ class Twins:
             self.put(L.BatchNormalization(0.9, 1e-3), nn.BatchNorm2d(C, eps=1e-3))
         elif kind == "layernorm" and C * H * W > 4:
             self.put(L.LayerNormalization(1e-3), nn.LayerNorm(shape, eps=1e-3))
+        elif kind == "group" and H * W > 4:
+            groups = C if C % 2 else 2
+            self.put(L.GroupNormalization(groups), nn.GroupNorm(groups, C, eps=1e-3))
         elif kind == "residual":
             self.put(
                 L.Residual([L.Conv2D(C, 3, 1, 1, activation="tanh"), L.Conv2D(C, 1)]),
@@ -462,6 +576,108 @@ class Twins:
         elif kind == "softmax":
             self.put(L.Activation("softmax"), nn.Softmax(dim=1))
         return shape
+
+
+class TorchMax(nn.Module):
+    def forward(self, x):
+        return x.amax(dim=(2, 3))
+
+
+class TorchScale(nn.Module):
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x):
+        return x * self.scale
+
+
+def torch_norm(filters):
+    return nn.BatchNorm2d(filters, eps=1e-5, momentum=0.1)
+
+
+def torch_resnet9(channels, classes, width):
+    """D. Page's network, as its authors write it in PyTorch."""
+
+    def conv(before, filters):
+        return [nn.Conv2d(before, filters, 3, padding=1, bias=False), torch_norm(filters), nn.ReLU()]
+
+    def residual(filters):
+        return TorchResidual([*conv(filters, filters), *conv(filters, filters)])
+
+    return nn.Sequential(
+        *conv(channels, width),
+        *conv(width, 2 * width),
+        nn.MaxPool2d(2),
+        residual(2 * width),
+        *conv(2 * width, 4 * width),
+        nn.MaxPool2d(2),
+        *conv(4 * width, 8 * width),
+        nn.MaxPool2d(2),
+        residual(8 * width),
+        TorchMax(),
+        nn.Linear(8 * width, classes, bias=False),
+        TorchScale(0.125),
+    )
+
+
+def torch_resnet18(channels, classes, width):
+    """torchvision's BasicBlocks behind a 3x3 convolution."""
+
+    def block(before, filters, stride):
+        body = [
+            nn.Conv2d(before, filters, 3, stride, 1, bias=False),
+            torch_norm(filters),
+            nn.ReLU(),
+            nn.Conv2d(filters, filters, 3, 1, 1, bias=False),
+            torch_norm(filters),
+        ]
+        shortcut = [nn.Conv2d(before, filters, 1, stride, bias=False), torch_norm(filters)]
+        return TorchResidual(body, shortcut if stride > 1 else (), nn.ReLU())
+
+    widths = [width, width, 2 * width, 4 * width, 8 * width]
+    blocks = []
+    for stage, (before, filters) in enumerate(zip(widths, widths[1:])):
+        blocks += [block(before, filters, 2 if stage else 1), block(filters, filters, 1)]
+    stem = [nn.Conv2d(channels, width, 3, 1, 1, bias=False), torch_norm(width), nn.ReLU()]
+    # a Residual's own activation counts as a module
+    numbered = [module for one in blocks for module in (one, nn.Identity())]
+    return nn.Sequential(*stem, *numbered, TorchMean(), nn.Linear(8 * width, classes))
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("name", ["resnet9", "resnet18"])
+@pytest.mark.parametrize("shape", [(3, 16, 16), (1, 9, 11)], ids=str)
+def test_residual_networks(name, shape, train, rng):
+    model = built(networks.build(name, shape, 5, width=6), shape, "float64")
+    module = {"resnet9": torch_resnet9, "resnet18": torch_resnet18}[name](shape[0], 5, 6)
+    assert list(model.state_dict()) == list(module.state_dict())
+    compare(model, module, rng.standard_normal((4, *shape)), train=train)
+
+
+def torch_vgg(blocks, channels, batch_norm):
+    """torchvision's make_layers."""
+    layers = []
+    for block in blocks:
+        for filters in block:
+            layers += [nn.Conv2d(channels, filters, 3, padding=1)]
+            layers += [torch_norm(filters)] * batch_norm + [nn.ReLU()]
+            channels = filters
+        layers.append(nn.MaxPool2d(2, 2))
+    return layers
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_vgg_is_torchvision_s_by_name_and_value(batch_norm, rng):
+    blocks = ((3,), (4,), (6, 6))
+    model = built(
+        networks.vgg((2, 8, 9), 5, blocks=blocks, batch_norm=batch_norm, hidden=(7,), dropout=0.0),
+        (2, 8, 9),
+        "float64",
+    )
+    features = torch_vgg(blocks, 2, batch_norm)
+    module = nn.Sequential(*features, nn.Flatten(), nn.Linear(6, 7), nn.ReLU(), nn.Linear(7, 5))
+    compare(model, module, rng.standard_normal((4, 2, 8, 9)))
 
 
 @pytest.mark.parametrize("seed", range(30))

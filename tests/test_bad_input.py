@@ -190,9 +190,10 @@ def test_mismatched_lengths():
 def test_targets_that_are_missing_or_no_array():
     with pytest.raises(ValueError, match=r"fit needs targets. Received: y=None. Expected: fit\(x, y\)"):
         mlp().fit(X)
-    for y in (3, None):
-        with pytest.raises(ShapeError, match="y must have a row for each sample"):
-            mlp().evaluate(X, y)
+    with pytest.raises(ValueError, match=r"evaluate needs targets. Received: y=None"):
+        mlp().evaluate(X)
+    with pytest.raises(ShapeError, match="y must have a row for each sample"):
+        mlp().evaluate(X, 3)
 
 
 # -- labels --------------------------------------------------------------------------------------------------
@@ -443,7 +444,7 @@ def test_arguments_of_the_model(kwargs, words):
         ({"verbose": 3}, "verbose must be 0, 1, 2 or 'auto'. Received: 3"),
         ({"validation_split": 1.0}, "validation_split must lie between 0 and 1. Received: 1.0"),
         ({"validation_split": -0.1}, "validation_split must lie between 0 and 1. Received: -0.1"),
-        ({"validation_data": X}, r"validation_data must be \(x, y\) or .* Received: ndarray"),
+        ({"validation_data": X}, r"validation_data must be \(x, y\), .* Received: ndarray"),
         ({"validation_data": (X,)}, "validation_data must be .* Received: tuple of 1"),
         (
             {"validation_data": (X, Y), "validation_split": 0.1},

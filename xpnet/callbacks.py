@@ -1,5 +1,28 @@
-"""Callbacks, under the name that Keras gives its module."""
+"""Callbacks, under the names that Keras gives them, and the learning-rate finder."""
 
-from .training.callbacks import Callback, History, ProgressBar
+from .training.averaging import WeightAverage
+from .training.callbacks import Callback, History, LambdaCallback, ProgressBar, TerminateOnNaN
+from .training.checkpoints import ModelCheckpoint
+from .training.finder import RateCurve, find_learning_rate
+from .training.live import LivePlot
+from .training.monitors import EarlyStopping, ReduceLROnPlateau
+from .training.rates import LearningRateScheduler
+from .training.recorders import CSVLogger, TensorBoard
 
-__all__ = ["Callback", "History", "ProgressBar"]
+__all__ = [
+    "CSVLogger",
+    "Callback",
+    "EarlyStopping",
+    "History",
+    "LambdaCallback",
+    "LearningRateScheduler",
+    "LivePlot",
+    "ModelCheckpoint",
+    "ProgressBar",
+    "RateCurve",
+    "ReduceLROnPlateau",
+    "TensorBoard",
+    "TerminateOnNaN",
+    "WeightAverage",
+    "find_learning_rate",
+]

@@ -1,4 +1,4 @@
-"""The command line: `xpnet train | predict | doctor`, and how every command ends.
+"""The command line: `xpnet train | predict | export | doctor`, and how every command ends.
 
 Exit codes: 0 done; 1 something that is xpnet's fault, or a `doctor` that found xpnet unusable; 2 an error of
 the user's, told on stderr without a traceback; 130 interrupted.  NumPy and the rest are imported inside the
@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from . import __version__
-from .commands import doctor, predict, train
+from .commands import doctor, export, predict, train
 
-COMMANDS = {"train": train, "predict": predict, "doctor": doctor}
+COMMANDS = {"train": train, "predict": predict, "export": export, "doctor": doctor}
 
 EXAMPLES = """\
 examples:
@@ -27,6 +27,7 @@ examples:
   xpnet train mnist --model lenet
   xpnet train my.npz --model mlp --epochs 50
   xpnet predict runs/digits-cnn photo.png
+  xpnet export runs/digits-cnn         an ONNX file, for other runtimes
   xpnet doctor                         what is installed, and what is missing for a GPU
 """
 

@@ -15,7 +15,9 @@ import numpy as np
 
 from .errors import ModelFileError
 
-FAMILIES = ("layers", "activations", "initializers", "losses", "metrics", "optimizers", "schedules")
+FAMILIES = (
+    "layers", "activations", "initializers", "losses", "metrics", "optimizers", "schedules", "data",
+)  # fmt: skip
 
 
 def arguments(cls: Any) -> dict[str, Any]:

@@ -36,6 +36,10 @@ class Loss(Configurable):
         """Losses (N,), and their derivatives by p, a new array of p's shape."""
         raise NotImplementedError(f"{type(self).__name__} has no per_sample")
 
+    def soft(self) -> Loss:
+        """The same loss for targets that are shares of several classes, as mixed samples have."""
+        return self
+
     def value_and_grad(self, ops, p, y, weight, divisor) -> tuple[Any, Any]:
         """The reduced loss and dL/dp.  weight: (N,) or None; divisor: what "mean" divides the sum by."""
         losses, dp = self.per_sample(ops, p, y)
@@ -216,10 +220,17 @@ class SparseCategoricalCrossentropy(CategoricalCrossentropy):
             )
         return y.astype(np.int64, copy=False)
 
+    def soft(self):
+        return CategoricalCrossentropy(self.from_logits, self.label_smoothing, self.reduction)
+
     def per_sample(self, ops, p, y):
-        xp = ops.xp
-        classes = xp.arange(p.shape[1]).reshape((1, -1) + (1,) * (p.ndim - 2))
-        return self._from_targets(ops, p, (y[:, None] == classes).astype(p.dtype), 1)
+        return self._from_targets(ops, p, one_hot(ops, y, p.shape[1], p.dtype), 1)
+
+
+def one_hot(ops, y, K: int, dtype):
+    """Class indices (N,) or (N, H, W) as rows (N, K) or maps (N, K, H, W) of zeros and a one."""
+    classes = ops.xp.arange(K).reshape((1, -1) + (1,) * (y.ndim - 1))
+    return (y[:, None] == classes).astype(dtype)
 
 
 class BinaryCrossentropy(Loss):
@@ -278,6 +289,15 @@ class MeanSquaredError(Loss):
         return _rows(d * d) / outputs, d * (2 / outputs)
 
 
+class HalfSquaredError(Loss):
+    """(p - y)^2 / 2, the mean over the outputs: what scikit-learn calls the squared error."""
+
+    def per_sample(self, ops, p, y):
+        d = p - y
+        outputs = math.prod(p.shape[1:])
+        return _rows(d * d) * (0.5 / outputs), d / outputs
+
+
 class SumSquaredError(Loss):
     """(p - y)^2, summed over the outputs."""
 
@@ -320,6 +340,7 @@ TABLE: dict[str, type[Loss]] = {
     "sparse_categorical_crossentropy": SparseCategoricalCrossentropy,
     "binary_crossentropy": BinaryCrossentropy,
     "mean_squared_error": MeanSquaredError,
+    "squared_error": HalfSquaredError,
     "sum_squared_error": SumSquaredError,
     "mean_absolute_error": MeanAbsoluteError,
     "huber": Huber,

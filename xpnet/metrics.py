@@ -17,9 +17,14 @@ from .errors import ShapeError, unknown
 
 
 class Metric(Configurable):
-    """Base.  ranks_only: whether the order of a sample's outputs is all it looks at, so that logits do."""
+    """Base.
+
+    ranks_only: whether the order of a sample's outputs is all it looks at, so that logits do.  better: "max"
+    or "min", which is the better figure; None where nobody can say.
+    """
 
     ranks_only = False
+    better: str | None = None
     multilabel = False  # set by the model: outputs are K independent yes-or-no answers
 
     @property
@@ -82,6 +87,7 @@ class Accuracy(Metric):
     """The share of samples whose largest output is their class; of right answers, for yes-or-no outputs."""
 
     ranks_only = True
+    better = "max"
 
     def sums(self, ops, p, y, w):
         if p.ndim == 2 and p.shape[1] > 1 and not self.multilabel:
@@ -101,6 +107,7 @@ class TopKCategoricalAccuracy(Metric):
     """The share of samples whose class is among the k largest outputs; ties count against it."""
 
     ranks_only = True
+    better = "max"
 
     def __init__(self, k=5):
         if not k >= 1:
@@ -128,6 +135,7 @@ class _Counts(Metric):
     """
 
     ranks_only = True
+    better = "max"
 
     def __init__(self, average: str | None = "macro"):
         if average not in ("macro", "micro", None):
@@ -211,6 +219,8 @@ def _difference(name: str, p, y):
 class MeanSquaredError(Metric):
     """(p - y)^2, the mean over outputs and samples."""
 
+    better = "min"
+
     def sums(self, ops, p, y, w):
         d = _difference(self.name, p, y)
         return ops.xp.stack([((d * d).reshape(len(d), -1).mean(axis=1) * w).sum(), w.sum()])
@@ -218,6 +228,8 @@ class MeanSquaredError(Metric):
 
 class MeanAbsoluteError(Metric):
     """|p - y|, the mean over outputs and samples."""
+
+    better = "min"
 
     def sums(self, ops, p, y, w):
         d = ops.xp.abs(_difference(self.name, p, y))
@@ -230,6 +242,8 @@ class R2Score(Metric):
 
     Summed as moments, in float64.
     """
+
+    better = "max"
 
     def sums(self, ops, p, y, w):
         d = _difference(self.name, p, y).reshape(len(p), -1).astype(np.float64)

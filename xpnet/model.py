@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import copy
-import math
-import operator
+import itertools
 import weakref
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
 from . import losses, metrics, optimizers
 from .data.arrays import Arrays, as_array, check_lengths, check_weights, class_weights
+from .data.augmentation import Augmentation, checked
+from .data.batches import is_stream
 from .errors import NotCompiledError, ShapeError
 from .inference import Inference
 from .network import Network, on_device
 from .ops import threads
-from .training import loop
+from .training import inputs, loop
 from .training.callbacks import Callback, History
 from .training.device import DeviceStep
 from .training.host import HostStep
+from .training.inputs import whole
 from .training.step import Step
 
 # what a copy makes for itself
 _MADE_ANEW = (
-    "params", "chain", "ops", "device_reason", "optimizer_state", "stop_training", "_train_step",
-    "_inference",
+    "params", "chain", "ops", "device_reason", "optimizer_state", "stop_training", "augmentation",
+    "_train_step", "_inference",
 )  # fmt: skip
 
 
@@ -48,6 +51,7 @@ class Sequential(Network):
         self.history: History | None = None
         self.stop_training = False
         self.epochs_trained = 0
+        self.augmentation: tuple[Augmentation, ...] = ()  # of the samples of the fit under way
         self._train_step: tuple[Any, Step] | None = None
         self._inference: Inference | None = None
 
@@ -72,16 +76,16 @@ class Sequential(Network):
             raise ValueError(f"metrics must have different names. Received: {labels}")
         self.optimizer, self.loss, self.metrics = optimizer, loss, chosen
         optimizer.owner = weakref.ref(self)
-        optimizer.iterations = 0
+        optimizer.iterations = optimizer.gathered = 0
         self._train_step = None
         self._reset_optimizer()
 
     @on_device
     def fit(
         self,
-        x,
+        x=None,
         y=None,
-        batch_size: int | str | None = 32,
+        batch_size: int | str | None = None,
         epochs: int = 1,
         verbose: int | str = "auto",
         callbacks=None,
@@ -91,43 +95,36 @@ class Sequential(Network):
         class_weight=None,
         sample_weight=None,
         initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq=1,
+        *,
         stratify: bool | None = None,
+        augment=(),
     ) -> History:
         """Train for epochs - initial_epoch passes over the data; the History of losses and metrics.
 
-        x: (N, ...) in the model's input shape; y: targets as the loss wants them.  batch_size: samples a
-        step, 1 for on-line training, "full" for the whole data set.  verbose: 0 quiet, 1 (or "auto") a
-        progress bar, 2 a line an epoch.  validation_split: the share of the samples that is held out, drawn
-        at random with the classes in proportion (stratify=False: without); validation_data: (x, y) or (x, y,
-        sample_weight).  class_weight: {class: weight} or "balanced".  Figures are means over samples, as
-        weighted, also where the loss is reduced to a sum (`train_on_batch` returns that sum).
+        x: (N, ...) in the model's input shape, which may be a memory map; y: targets as the loss wants them.
+        Or x alone: batches (x, y) or (x, y, sample_weight) from a generator, a list, a PyTorch DataLoader or
+        a Keras PyDataset.  batch_size: samples a step, 32 where nothing is said, 1 for on-line training,
+        "full" for the whole data set.  steps_per_epoch: batches an epoch, where it is not all of them.
+        augment: changes to the training samples, from `xpnet.data`, in order.  verbose: 0 quiet, 1 (or
+        "auto") a progress bar, 2 a line an epoch.
+
+        validation_split: the share of the samples that is held out, drawn at random with the classes in
+        proportion (stratify=False: without); validation_data: (x, y), (x, y, sample_weight) or batches, of
+        which validation_steps are taken; validation_freq: every so many epochs, or the epochs, from 1.
+        class_weight: {class: weight} or "balanced".  Figures are means over samples, as weighted, also where
+        the loss is reduced to a sum (`train_on_batch` returns that sum).
 
         Raises NonFiniteError where the loss or gradient turns NaN or infinite, with the weights of the step
-        before.
+        before; what the data or a callback raise comes through, with the weights of the last step.
         """
         self._need_compiled()
-        if y is None:
-            raise ValueError("fit needs targets. Received: y=None. Expected: fit(x, y)")
-        data = self._data(x, y, sample_weight, class_weight)
-        if validation_data is not None and validation_split:
-            raise ValueError("give validation_data or validation_split, not both")
-        validation = None
-        if validation_data is not None:
-            if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
-                raise ValueError(
-                    "validation_data must be (x, y) or (x, y, sample_weight). Received: "
-                    f"{type(validation_data).__name__}"
-                    + (f" of {len(validation_data)}" if isinstance(validation_data, (tuple, list)) else "")
-                )
-            xv, yv, *wv = validation_data
-            validation = self._data(xv, yv, wv[0] if wv else None, what="validation ")
-        elif validation_split:
-            data, validation = self._split(data, validation_split, stratify)
-        epochs, initial_epoch = _whole("epochs", epochs, 0), _whole("initial_epoch", initial_epoch, 0)
-        if batch_size in ("full", -1):
-            batch_size = len(data)
-        batch_size = _whole("batch_size", 32 if batch_size is None else batch_size, 1, " (or 'full')")
-        self._check_last_batch(len(data), batch_size)
+        epochs, initial_epoch = whole("epochs", epochs, 0), whole("initial_epoch", initial_epoch, 0)
+        numbers = range(initial_epoch, epochs)
+        steps = None if steps_per_epoch is None else whole("steps_per_epoch", steps_per_epoch, 1)
         callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
         for callback in callbacks:
             if not isinstance(callback, Callback):
@@ -137,45 +134,79 @@ class Sequential(Network):
                 )
         if verbose not in (0, 1, 2, "auto", True, False):
             raise ValueError(f"verbose must be 0, 1, 2 or 'auto'. Received: {verbose!r}")
+        if validation_data is not None and validation_split:
+            raise ValueError("give validation_data or validation_split, not both")
+        if inputs.brings_targets(x, y, "fit"):
+            for name, given in (
+                ("batch_size", batch_size), ("sample_weight", sample_weight),
+                ("validation_split", validation_split or None),
+            ):  # fmt: skip
+                inputs.refuse_with_batches(name, given)
+            passes: Any = inputs.stream_passes(self, x, steps, len(numbers), class_weight)
+        else:
+            data = self._data(x, y, sample_weight, class_weight)
+            if validation_split:
+                data, validation_data = inputs.split(self, data, validation_split, stratify)
+            passes = inputs.array_passes(self, data, batch_size, steps, bool(shuffle))
+        validate = None
+        if validation_data is not None:
+            size = validation_batch_size or getattr(passes, "batch_size", None)
+            validate = inputs.validation(self, validation_data, size, validation_steps, len(numbers))
+        if not isinstance(validation_freq, Collection):
+            every = whole("validation_freq", validation_freq, 1)
+            validation_freq = range(every, epochs + 1, every)
+        self.augmentation = checked(augment, self.chain.in_shape, passes.target_shape)
         verbose = 1 if verbose == "auto" else int(verbose)
         if verbose:
             print(f"training on {self.device} ({self.device_reason}), {self.precision_meaning}", flush=True)
-        return loop.fit(
-            self, data, validation, batch_size, epochs, initial_epoch, callbacks, verbose, bool(shuffle)
-        )
+        try:
+            return loop.fit(self, passes, validate, numbers, validation_freq, callbacks, verbose)
+        finally:
+            self.augmentation = ()
 
     @on_device
     def evaluate(
         self,
         x,
-        y,
+        y=None,
         batch_size: int | None = None,
         verbose: int | str = 0,
         sample_weight=None,
+        steps: int | None = None,
+        callbacks=None,
         return_dict: bool = False,
     ):
         """Loss and metrics in inference, means over samples: [loss, *metrics], the loss alone where there are
         none.
 
-        verbose: taken, so that Keras scripts run; nothing is printed.
+        x, y: as in `fit`, or x alone for batches, of which `steps` are taken.  verbose, callbacks: taken, so
+        that Keras scripts run; nothing is printed.
         """
         self._need_compiled()
-        data = self._data(x, y, sample_weight)
-        size = None if batch_size is None else _whole("batch_size", batch_size, 1)
-        logs = loop.evaluate(self, data, size).logs()
+        size = None if batch_size is None else whole("batch_size", batch_size, 1)
+        if inputs.brings_targets(x, y, "evaluate"):
+            inputs.refuse_with_batches("sample_weight", sample_weight)
+            totals = inputs.validation(self, x, size, steps, 1)()
+        else:
+            data = self._data(x, y, sample_weight)
+            totals = inputs.validation(self, data, size, steps, 1)()
+        logs = totals.logs()
         if return_dict:
             return logs
         return list(logs.values()) if len(logs) > 1 else logs["loss"]
 
     @on_device
-    def predict(self, x, batch_size: int | None = None, verbose: int = 0):
+    def predict(self, x, batch_size: int | None = None, verbose: int = 0, steps: int | None = None):
         """The last layer's output for every sample: (N, K), or maps in the model's data_format.
 
         Works in blocks of batch_size samples, so memory stays bounded.  NumPy in, NumPy out; arrays of the
-        model's own GPU in, arrays of that GPU out.
+        model's own GPU in, arrays of that GPU out.  x may yield batches, x alone or (x, y), of which `steps`
+        are taken.
         """
+        if is_stream(x):
+            return self._predict_batches(x, batch_size, steps)
         x = self._inputs(x)
-        size = None if batch_size is None else _whole("batch_size", batch_size, 1)
+        size = None if batch_size is None else whole("batch_size", batch_size, 1)
         keep = not isinstance(x, np.ndarray)
         again = self.inference().again if self.ops.in_host_memory else _never
         if len(x) == 1 and (y := again(x)) is not None:
@@ -245,10 +276,13 @@ class Sequential(Network):
             self.params,
             self.optimizer,
             self.loss,
+            self.optimizer.every,
+            self.augmentation,
             threads.num_threads(),
             *(c.is_trainable for c in self.all_layers()),
         )
         if self._train_step is None or self._train_step[0] != key:
+            self._make_optimizer_state()
             self._train_step = (key, (HostStep if self.ops.in_host_memory else DeviceStep)(self))
         return self._train_step[1]
 
@@ -256,15 +290,37 @@ class Sequential(Network):
         """The order of n samples in the next epoch: it follows from the seed and the epochs so far."""
         return np.random.default_rng([self.seed, 1, self.epochs_trained]).permutation(n)
 
-    def save(self, path, training: bool = False) -> None:
+    def save(self, path, training: bool = False, metadata: dict[str, str] | None = None) -> None:
         """Write the model to a safetensors file: weights, architecture, and how it was compiled.
 
         training=True: the optimizer's state, step and shuffle state too, so that a run resumed at an epoch's
-        end goes on to the bit.  The file is written whole or not at all.
+        end goes on to the bit.  metadata: text of your own, by name.  The file is written whole or not at
+        all.
         """
-        from .interop.files import save_model
+        from .interop.saving import save_model
 
-        save_model(self, path, training)
+        save_model(self, path, training, metadata)
+
+    def save_weights(self, path, names=None) -> None:
+        """Write the weights alone to a safetensors file that the same torch.nn.Sequential loads; a path that
+        ends in .h5 gets Keras's own format.
+
+        names: what the arrays are called in a module of another make, {"0": "conv1"} or a function.
+        """
+        from .interop.weights import save_weights
+
+        save_weights(self, path, names)
+
+    @on_device
+    def load_weights(self, path, strict: bool = True, names=None) -> None:
+        """Read weights that PyTorch, Keras or xpnet wrote.  Nothing changes unless every name and shape fits.
+
+        path: a safetensors file, a .weights.h5 or a .keras file.  strict=False takes what fits by name.
+        names: as in `save_weights`.
+        """
+        from .interop.weights import load_weights
+
+        load_weights(self, path, strict, names)
 
     # -- inside ----------------------------------------------------------------------------------------------
 
@@ -273,13 +329,20 @@ class Sequential(Network):
         """Optimizer state as before the first step."""
         self.optimizer_state = {}
         if self.params is not None and self.optimizer is not None:
-            for name in self.optimizer.state:
-                flat = self.ops.flat(len(self.params.values), self.dtype)
-                flat[...] = self.optimizer.initial(name)
-                self.optimizer_state[name] = flat
+            self._make_optimizer_state()
         multilabel = isinstance(self.loss, losses.BinaryCrossentropy)
         for _, metric in self.metrics:
             metric.multilabel = multilabel and (self.params is None or self.chain.out_shape[0] > 1)
+
+    def _make_optimizer_state(self) -> None:
+        """The flat arrays that the optimizer needs and has not got."""
+        assert self.optimizer is not None
+        for name in self.optimizer.kept:
+            if name not in self.optimizer_state:
+                flat = self.ops.flat(len(self.params.values), self.dtype)
+                if name in self.optimizer.state:
+                    flat[...] = self.optimizer.initial(name)
+                self.optimizer_state[name] = flat
 
     def _was_built(self) -> None:
         self._train_step = self._inference = None
@@ -296,8 +359,8 @@ class Sequential(Network):
             for name, slot in slots
             if slot in self.params.slots
         }
-        iterations = self.optimizer.iterations if self.optimizer is not None else 0
-        more = {"optimizer": state, "iterations": iterations, "epochs_trained": self.epochs_trained}
+        done = (0, 0) if self.optimizer is None else (self.optimizer.iterations, self.optimizer.gathered)
+        more = {"optimizer": state, "iterations": done, "epochs_trained": self.epochs_trained}
         return super()._snapshot() | more
 
     @on_device
@@ -308,7 +371,8 @@ class Sequential(Network):
                 if f"{name}.{key}" in saved["optimizer"]:
                     self.params.write(flat, slot, saved["optimizer"][f"{name}.{key}"])
         if self.optimizer is not None:
-            self.optimizer.iterations = saved["iterations"]
+            done = saved["iterations"]
+            self.optimizer.iterations, self.optimizer.gathered = (done, 0) if isinstance(done, int) else done
         self.epochs_trained = saved["epochs_trained"]
 
     def __copy__(self) -> Sequential:
@@ -327,6 +391,7 @@ class Sequential(Network):
     def __setstate__(self, state):
         device, in_shape, arrays = (state.pop(key) for key in ("device", "in_shape", "arrays"))
         self.__dict__.update(state, params=None, chain=None, optimizer_state={}, stop_training=False)
+        self.augmentation = ()
         self._train_step = self._inference = None
         if self.optimizer is not None:
             self.optimizer.owner = weakref.ref(self)
@@ -365,56 +430,14 @@ class Sequential(Network):
             w = by_class if w is None else w * by_class
         return Arrays(x, y, w)
 
-    def _split(self, data: Arrays, share: float, stratify: bool | None) -> tuple[Arrays, Arrays]:
-        """Training and validation parts, drawn by the seed, with the classes in proportion where targets are
-        classes.
-        """
-        from sklearn.model_selection import train_test_split
-
-        if not 0 < share < 1:
-            raise ValueError(f"validation_split must lie between 0 and 1. Received: {share!r}")
-        labels: Any = None
-        if stratify is not False and isinstance(
-            self.loss, (losses.CategoricalCrossentropy, losses.BinaryCrossentropy)
-        ):
-            y = data.y
-            if y.ndim == 1 or (y.ndim == 2 and y.shape[1] == 1):
-                labels = y.reshape(-1)
-            elif y.ndim == 2 and isinstance(self.loss, losses.CategoricalCrossentropy):
-                labels = y.argmax(axis=1)
-        if labels is not None:
-            labels = as_array(labels, "y")
-            counts = np.unique(labels, return_counts=True)[1]
-            held = math.ceil(len(data) * share)
-            if counts.min() < 2 or min(held, len(data) - held) < len(counts):
-                if stratify:
-                    raise ValueError(
-                        f"too few samples to keep the classes in proportion. Received: {len(counts)} "
-                        f"classes, the smallest of {counts.min()} samples, and {held} to hold out. Expected: "
-                        "2 a class, one of them held out"
-                    )
-                labels = None
-        elif stratify:
-            raise ValueError("stratify=True needs targets that are classes")
-        train, held_out = train_test_split(
-            np.arange(len(data)), test_size=share, random_state=self.seed % 2**32, stratify=labels
-        )
-        return Arrays(*data.take(np.sort(train))), Arrays(*data.take(np.sort(held_out)))
-
-    def _check_last_batch(self, n: int, batch_size: int) -> None:
-        least = max(
-            (getattr(layer, "least", 1) for layer in self.all_layers() if layer.is_trainable), default=1
-        )
-        last = n % batch_size or min(batch_size, n)
-        if last < least:
-            layer = next(
-                one for one in self.all_layers() if one.is_trainable and getattr(one, "least", 1) > last
-            )
-            raise ShapeError(
-                f"{layer.where}: cannot normalise a batch of one sample: it has no variance. Received: {n} "
-                f"samples in batches of {batch_size}, which leave a last batch of {last}. Expected: at least "
-                f"{least} in every batch; use another batch_size"
-            )
+    def _predict_batches(self, x, batch_size, steps):
+        """predict, of batches."""
+        batches = (batch[0] if isinstance(batch, (tuple, list)) else batch for batch in x)
+        limit = None if steps is None else whole("steps", steps, 1)
+        answers = [self.predict(batch, batch_size) for batch in itertools.islice(batches, limit)]
+        if not answers:
+            raise ValueError(f"x is empty. Received: {type(x).__name__} without a batch")
+        return (np if isinstance(answers[0], np.ndarray) else self.ops.xp).concatenate(answers)
 
 
 def load_model(path, device: Any = "auto", custom_objects: dict[str, type] | None = None) -> Sequential:
@@ -424,7 +447,7 @@ def load_model(path, device: Any = "auto", custom_objects: dict[str, type] | Non
     Raises FileNotFoundError, or ModelFileError where the file is corrupt or not xpnet's.  Nothing is
     unpickled.
     """
-    from .interop.files import read_model
+    from .interop.saving import read_model
 
     return read_model(path, device, custom_objects)
 
@@ -437,13 +460,3 @@ def _named_metrics(chosen) -> list[tuple[str, metrics.Metric]]:
     """Metrics with the names that they go by in logs: the word that was given, or their own."""
     listed = [chosen] if isinstance(chosen, (str, metrics.Metric)) else list(chosen or [])
     return [(m if isinstance(m, str) else metrics.get(m).name, copy.copy(metrics.get(m))) for m in listed]
-
-
-def _whole(name: str, value, least: int, more: str = "") -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = least - 1
-    if number < least or isinstance(value, bool):
-        raise ValueError(f"{name} must be a whole number of at least {least}{more}. Received: {value!r}")
-    return number

@@ -16,6 +16,7 @@ from .data.arrays import as_array, check_x
 from .errors import DeviceFallbackWarning, DeviceMemoryError, NotBuiltError, ShapeError, unknown, warn
 from .layers.base import Layer, Shape
 from .layers.containers import Chain
+from .layers.input import Input
 from .layers.pools_first import pools_first
 from .ops.memory import SMALL
 from .params import Params, Slot
@@ -90,7 +91,7 @@ class Network:
 
     # -- structure -------------------------------------------------------------------------------------------
 
-    def add(self, layer: Layer) -> None:
+    def add(self, layer: Layer | Input) -> None:
         """Append a layer.  Parameters, running statistics and optimizer state of the others stay as they
         are.
         """
@@ -352,7 +353,19 @@ class Network:
         """What the precision comes to on this device."""
         return self.ops.meaning(self.dtype)
 
-    def _append(self, layer: Layer) -> None:
+    def _expect(self, given: Input) -> None:
+        """Take the shape of the samples from an Input at the front."""
+        shape = self._internal(given.shape)
+        if self.layers or self._asked_shape not in (None, shape):
+            raise ValueError(
+                f"Input tells the shape of the samples, once, before the first layer. Received: {given!r} "
+                + ("behind a layer" if self.layers else f"and {self._external(self._asked_shape)}")
+            )
+        self._asked_shape = shape
+
+    def _append(self, layer: Layer | Input) -> None:
+        if isinstance(layer, Input):
+            return self._expect(layer)
         if not isinstance(layer, Layer):
             raise TypeError(
                 f"a model is made of layers. Received: {layer!r}. Expected: an object of xpnet.layers"
@@ -508,5 +521,5 @@ def _walk(layers):
 
 
 def _snake(name: str) -> str:
-    """MaxPooling2D -> max_pooling2d."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", name).lower()
+    """Conv2DTranspose -> conv2d_transpose."""
+    return re.sub(r"(?<=.)(?=[A-Z][a-z])", "_", name).lower()

@@ -8,20 +8,53 @@ ShapeError where the samples do not suit the network.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from .errors import ShapeError, unknown
-from .layers import Conv2D, Dense, Dropout, Flatten, Layer, MaxPooling2D
+from .layers import (
+    Activation,
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
+    Layer,
+    MaxPooling2D,
+    Rescaling,
+    Residual,
+)
 
 Shape = tuple[int, ...]
 
 SMALL_IMAGE = 14  # below this many rows or columns, `cnn` is the network made for 8x8 digits
+VGG = {  # filters of the convolutions between two poolings, by the number of layers with weights
+    7: ((64, 64), (128, 128), (256, 256)),
+    11: ((64,), (128,), (256, 256), (512, 512), (512, 512)),
+    13: ((64, 64), (128, 128), (256, 256), (512, 512), (512, 512)),
+    16: ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3),
+    19: ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4),
+}
 
 
-def mlp(input_shape: Shape, classes: int) -> list[Layer]:
-    """Dense layers with ReLU, for vectors and images alike: 500-250-100 from 256 inputs on, else 64-64."""
-    layers: list[Layer] = [Flatten()] if len(input_shape) == 3 else []
-    hidden = (500, 250, 100) if math.prod(input_shape) >= 256 else (64, 64)
-    return [*layers, *(Dense(units, activation="relu") for units in hidden), Dense(classes)]
+def mlp(
+    input_shape: Shape,
+    classes: int,
+    *,
+    hidden: Sequence[int] | None = None,
+    activation="relu",
+    dropout: float = 0.0,
+) -> list[Layer]:
+    """Dense layers, for vectors and images alike.
+
+    hidden: their units, 500-250-100 from 256 inputs on, else 64-64.  dropout: the share of the units of each
+    that is silenced in training.
+    """
+    if hidden is None:
+        hidden = (500, 250, 100) if math.prod(input_shape) >= 256 else (64, 64)
+    flat: list[Layer] = [Flatten()] if len(input_shape) == 3 else []
+    return [*flat, *_hidden(hidden, activation, dropout), Dense(classes)]
 
 
 def cnn(input_shape: Shape, classes: int) -> list[Layer]:
@@ -55,49 +88,167 @@ def cnn(input_shape: Shape, classes: int) -> list[Layer]:
     ]
 
 
-def lenet(input_shape: Shape, classes: int) -> list[Layer]:
-    """5x5 convolutions with 6 and 16 filters, each pooled, then 120-84-K, with ReLU.
+def lenet(
+    input_shape: Shape,
+    classes: int,
+    *,
+    filters: tuple[int, int] = (6, 16),
+    hidden: Sequence[int] = (120, 84),
+    activation="relu",
+) -> list[Layer]:
+    """5x5 convolutions with 6 and 16 filters, each pooled, then 120-84-K.
 
     Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Gradient-based learning applied to document recognition, 1998.
     """
     _least_side("lenet", input_shape, 12)
     return [
-        Conv2D(6, 5, padding="same", activation="relu"),
+        Conv2D(filters[0], 5, padding="same", activation=activation),
         MaxPooling2D(2),
-        Conv2D(16, 5, activation="relu"),
+        Conv2D(filters[1], 5, activation=activation),
         MaxPooling2D(2),
         Flatten(),
-        Dense(120, activation="relu"),
-        Dense(84, activation="relu"),
+        *_hidden(hidden, activation),
         Dense(classes),
     ]
 
 
-def vgg(input_shape: Shape, classes: int) -> list[Layer]:
-    """Three times two 3x3 convolutions and a pooling, with 64, 128 and 256 filters, then K.
+def vgg(
+    input_shape: Shape,
+    classes: int,
+    depth: int = 7,
+    *,
+    blocks: Sequence[Sequence[int]] | None = None,
+    batch_norm: bool = False,
+    hidden: Sequence[int] = (),
+    dropout: float = 0.5,
+) -> list[Layer]:
+    """Blocks of 3x3 convolutions, each pooled, then K: by default twice 64, twice 128 and twice 256 filters.
 
-    A short member of the family of K. Simonyan, A. Zisserman, Very deep convolutional networks for
-    large-scale image recognition, 2015.  Its depth needs He's initial weights to start learning.
+    depth: 11, 13, 16 or 19 for those of the paper, 7 for a short member of the family.  blocks: the filters
+    of each block in its place.  batch_norm: normalise after each convolution.  hidden: units of dense layers
+    before the last, with dropout: (4096, 4096) in the paper, none where the images are small.  Parameters go
+    by the names of torchvision's `vgg(...).features`.
+
+    K. Simonyan, A. Zisserman, Very deep convolutional networks for large-scale image recognition, 2015.  Its
+    depth needs He's initial weights to start learning.
     """
-    _least_side("vgg", input_shape, 8)
+    if blocks is None:
+        if depth not in VGG:
+            raise unknown("depth of vgg", depth, map(str, VGG))
+        blocks = VGG[depth]
+    _least_side("vgg", input_shape, 2 ** len(blocks))
     layers: list[Layer] = []
-    for filters in (64, 128, 256):
-        for _ in range(2):
-            layers.append(
-                Conv2D(filters, 3, padding="same", activation="relu", kernel_initializer="he_normal")
-            )
+    for block in blocks:
+        for filters in block:
+            if batch_norm:
+                layers += [_conv3(filters, use_bias=True), _norm(), Activation("relu")]
+            else:
+                layers.append(_conv3(filters, use_bias=True, activation="relu"))
         layers.append(MaxPooling2D(2))
-    return [*layers, Flatten(), Dense(classes)]
+    return [*layers, Flatten(), *_hidden(hidden, "relu", dropout), Dense(classes)]
 
 
-BUILDERS = {"mlp": mlp, "cnn": cnn, "lenet": lenet, "vgg": vgg}
+def resnet9(input_shape: Shape, classes: int, *, width: int = 64, logit_scale: float = 0.125) -> list[Layer]:
+    """Eight convolutions, two pairs of them beside a short cut, for images of the size of CIFAR-10's.
+
+    width: filters of the first, a half, a quarter and an eighth of those that follow.  logit_scale: factor of
+    the logits, which keeps the first, large steps of a short training stable.
+
+    D. Page, How to train your ResNet, 2018: the network that led DAWNBench's list for CIFAR-10.
+    """
+    _least_side("resnet9", input_shape, 8)
+
+    def conv(filters: int, *pooling: Layer) -> list[Layer]:
+        return [_conv3(filters), _norm(), Activation("relu"), *pooling]
+
+    def residual(filters: int) -> Layer:
+        return Residual([*conv(filters), *conv(filters)])
+
+    return [
+        *conv(width),
+        *conv(2 * width, MaxPooling2D(2)),
+        residual(2 * width),
+        *conv(4 * width, MaxPooling2D(2)),
+        *conv(8 * width, MaxPooling2D(2)),
+        residual(8 * width),
+        GlobalMaxPooling2D(),
+        Dense(classes, use_bias=False),
+        Rescaling(logit_scale),
+    ]
 
 
-def build(name: str, input_shape: Shape, classes: int) -> list[Layer]:
-    """The layers of the network that goes by this name."""
+def resnet18(input_shape: Shape, classes: int, *, width: int = 64) -> list[Layer]:
+    """Four stages of two blocks with a short cut; all but the first halve the map and double the filters.
+
+    The form for small images: one 3x3 convolution before the stages in place of a 7x7 with a pooling.
+    width: filters of the first stage.
+
+    K. He, X. Zhang, S. Ren, J. Sun, Deep residual learning for image recognition, 2016 (table 1; short cuts
+    of type B).
+    """
+    _least_side("resnet18", input_shape, 8)
+
+    def block(filters: int, strides: int) -> Layer:
+        return Residual(
+            [
+                *(_conv3(filters, strides), _norm(), Activation("relu")),
+                *(_conv3(filters), _norm()),
+            ],
+            shortcut=[_conv1(filters, strides), _norm()] if strides > 1 else None,
+            activation="relu",
+        )
+
+    layers: list[Layer] = [_conv3(width), _norm(), Activation("relu")]
+    for stage in range(4):
+        layers += [block(width << stage, 2 if stage else 1), block(width << stage, 1)]
+    return [*layers, GlobalAveragePooling2D(), Dense(classes)]
+
+
+BUILDERS = {
+    "mlp": mlp,
+    "cnn": cnn,
+    "lenet": lenet,
+    "vgg": vgg,
+    "resnet9": resnet9,
+    "resnet18": resnet18,
+}
+
+
+def build(name: str, input_shape: Shape, classes: int, **options) -> list[Layer]:
+    """The layers of the network that goes by this name; options: of its builder."""
     if name not in BUILDERS:
         raise unknown("model", name, BUILDERS)
-    return BUILDERS[name](input_shape, classes)
+    return BUILDERS[name](input_shape, classes, **options)
+
+
+def _hidden(units: Sequence[int], activation, dropout: float = 0.0) -> list[Layer]:
+    layers: list[Layer] = []
+    for one in units:
+        layers.append(Dense(one, activation=activation))
+        if dropout:
+            layers.append(Dropout(dropout))
+    return layers
+
+
+def _conv3(filters: int, strides: int = 1, use_bias: bool = False, activation=None) -> Layer:
+    """3x3, as wide as its input where strides are 1, from initial weights after He et al., 2015."""
+    return Conv2D(
+        filters,
+        3,
+        strides,
+        padding=1,
+        use_bias=use_bias,
+        activation=activation,
+        kernel_initializer="he_normal",
+    )
+
+
+def _conv1(filters: int, strides: int) -> Layer:
+    return Conv2D(filters, 1, strides, use_bias=False, kernel_initializer="he_normal")
+
+
+def _norm() -> Layer:
+    return BatchNormalization(momentum=0.9, epsilon=1e-5)  # PyTorch's, for runs of few epochs
 
 
 def _least_side(name: str, input_shape: Shape, least: int) -> int:

@@ -10,13 +10,14 @@ as an update of 0.
 from __future__ import annotations
 
 import math
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 from .config import Configurable, arguments
 from .errors import unknown
 
 LARGEST = 3e38  # of what float32 holds
+GATHERED = "gathered_gradient"
 TINY = 1e-6  # added to a norm before it divides, as PyTorch does
 
 
@@ -26,10 +27,13 @@ class Optimizer(Configurable):
     learning_rate: a number, or a schedule called with the number of steps taken.  weight_decay: also subtract
     lr weight_decay p at each step (decoupled, as in Keras; Loshchilov & Hutter, 2019).  Of the gradient:
     clipnorm limits each parameter's norm, global_clipnorm the norm of all together, clipvalue each element.
+    gradient_accumulation_steps: update once in so many batches, by the mean of their gradients.
     """
 
     state: tuple[str, ...] = ()  # names of the flat arrays that update is given
-    iterations = 0  # steps taken
+    iterations = 0  # updates made
+    gathered = 0  # batches since, whose gradients wait for the next
+    gradient_accumulation_steps: int | None = None
 
     owner: Any = None  # a weak reference to the model it was compiled into
 
@@ -40,6 +44,7 @@ class Optimizer(Configurable):
         clipnorm=None,
         clipvalue=None,
         global_clipnorm=None,
+        gradient_accumulation_steps=None,
         **unexpected,
     ):
         if unexpected:
@@ -51,7 +56,7 @@ class Optimizer(Configurable):
                 else f"{type(self).__name__}: {known}"
             )
         if not callable(learning_rate):
-            _check_rate("learning_rate must be a schedule or", learning_rate)
+            check_rate("learning_rate must be a schedule or", learning_rate)
         for name, value in (
             ("clipnorm", clipnorm),
             ("clipvalue", clipvalue),
@@ -65,13 +70,36 @@ class Optimizer(Configurable):
             raise ValueError("clipnorm and global_clipnorm exclude each other. Received: both")
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
+        every = gradient_accumulation_steps
+        if every is not None and (
+            isinstance(every, bool) or not isinstance(every, Integral) or not every >= 1
+        ):
+            raise ValueError(
+                f"gradient_accumulation_steps must be a whole number of at least 1. Received: {every!r}"
+            )
+        self.gradient_accumulation_steps = every
+
+    @property
+    def every(self) -> int:
+        """Batches an update."""
+        return int(self.gradient_accumulation_steps or 1)
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Names of all the flat arrays that it needs from one batch to the next."""
+        return (*self.state, GATHERED) if self.every > 1 else self.state
+
+    def count(self, batches: int = 1) -> None:
+        """So many batches more have been trained on, or fewer where negative."""
+        done = self.iterations * self.every + self.gathered + batches
+        self.iterations, self.gathered = divmod(done, self.every)
 
     def rate(self) -> float:
         """The learning rate of the next step; ValueError where a schedule yields what is none."""
         rate: Any = self.learning_rate
         if callable(rate):
             rate = rate(self.iterations)
-            _check_rate(f"the schedule's rate at step {self.iterations} must be", rate)
+            check_rate(f"the schedule's rate at step {self.iterations} must be", rate)
         return float(rate)
 
     def initial(self, name: str) -> float:
@@ -99,7 +127,8 @@ class Optimizer(Configurable):
         raise NotImplementedError(f"{type(self).__name__} has no update")
 
 
-def _check_rate(what: str, rate) -> None:
+def check_rate(what: str, rate) -> None:
+    """ValueError where rate is no learning rate."""
     if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 <= float(rate) <= LARGEST:
         raise ValueError(f"{what} a finite number of at least 0. Received: {rate!r}")
 

@@ -27,17 +27,12 @@ class Card:
 
 def save(model, card: Card, path: Path) -> None:
     """Write the model with its card; whole or not at all."""
-    from safetensors import safe_open
-    from safetensors.numpy import save_file
+    model.save(path, metadata={KEY: json.dumps(asdict(card))})
 
-    from .output import whole
 
-    with whole(path) as temporary:
-        model.save(temporary)
-        with safe_open(temporary, framework="numpy") as file:
-            metadata = dict(file.metadata())
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-        save_file(tensors, temporary, metadata | {KEY: json.dumps(asdict(card))})
+def texts(card: Card) -> dict[str, str]:
+    """Its entries as text, for a format that stores nothing else."""
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in asdict(card).items()}
 
 
 def read(path: Path) -> Card | None:

@@ -95,24 +95,35 @@ def is_classifier(model) -> bool:
     return model.loss is None or isinstance(model.loss, (BinaryCrossentropy, CategoricalCrossentropy))
 
 
-def probabilities(model, outputs: np.ndarray) -> np.ndarray:
-    """outputs (N, K) as probabilities: softmax or sigmoid of logits.  One output becomes two classes."""
-    import numpy as np
-
+def link(model):
+    """The function that makes probabilities of a classifier's outputs, softmax or sigmoid; None where they
+    are probabilities.
+    """
     from ..activations import Sigmoid, Softmax
     from ..layers import Activation
     from ..losses import BinaryCrossentropy
-    from ..ops.reference import Ops
 
-    last, p = model.layers[-1], outputs
+    last = model.layers[-1]
     function = last.function if isinstance(last, Activation) else last.activation
     from_logits = None if model.loss is None else model.loss.from_logits
     if from_logits is None:  # as a loss by name decides it
         from_logits = not isinstance(function, (Sigmoid, Softmax))
-    if from_logits:
-        binary = isinstance(model.loss, BinaryCrossentropy) or outputs.shape[1] == 1
+    if not from_logits:
+        return None
+    binary = isinstance(model.loss, BinaryCrossentropy) or model.output_shape == (1,)
+    return Sigmoid() if binary else Softmax()
+
+
+def probabilities(model, outputs: np.ndarray) -> np.ndarray:
+    """outputs (N, K) as probabilities.  One output becomes two classes."""
+    import numpy as np
+
+    from ..ops.reference import Ops
+
+    p, function = outputs, link(model)
+    if function is not None:
         p = np.empty_like(outputs)
-        (Sigmoid() if binary else Softmax()).forward(Ops(), outputs, p)
+        function.forward(Ops(), outputs, p)
     return np.concatenate([1 - p, p], axis=1) if p.shape[1] == 1 else p
 
 

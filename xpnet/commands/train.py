@@ -35,7 +35,7 @@ x_test and y_test: np.savez("my.npz", x=x, y=y) writes one.  Images of type uint
 """
 
 DATA = ("digits", "mnist", "fashion-mnist", "cifar10", "blobs")
-MODELS = ("mlp", "cnn", "lenet", "vgg")
+MODELS = ("mlp", "cnn", "lenet", "vgg", "resnet9", "resnet18")
 OPTIMIZERS = ("adam", "adamw", "sgd", "momentum", "rmsprop", "adagrad")
 SHOWN = 10  # test samples that samples.npz holds
 BARS = 10  # up to so many epochs each gets a progress bar; more of them share one

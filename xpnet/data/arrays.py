@@ -26,6 +26,18 @@ class Arrays:
     def __len__(self) -> int:
         return len(self.x)
 
+    @property
+    def nbytes(self) -> int:
+        return sum(a.nbytes for a in (self.x, self.y, self.w) if a is not None)
+
+    def part(self, rows: np.ndarray) -> Part:
+        """The samples at rows, without a copy."""
+        return Part(self, rows)
+
+    def places(self, order: np.ndarray) -> np.ndarray:
+        """Where the samples numbered so lie in x, y and w."""
+        return order
+
     def take(self, index) -> tuple[Any, Any, Any]:
         """x, y and w of the samples at index, a slice or whole numbers."""
         return (
@@ -51,6 +63,29 @@ class Arrays:
         if self.w is None:
             return float(index.stop - index.start if isinstance(index, slice) else len(index))
         return float(self.w[index].sum())
+
+
+class Part(Arrays):
+    """Some of the samples of other arrays."""
+
+    def __init__(self, whole: Arrays, rows: np.ndarray):
+        super().__init__(whole.x, whole.y, whole.w)
+        self.whole, self.rows = whole, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def places(self, order):
+        return self.whole.places(self.rows[order])
+
+    def take(self, index):
+        return self.whole.take(self.rows[index])
+
+    def on(self, ops, room):
+        return self.whole.on(ops, room)
+
+    def weight(self, index):
+        return self.whole.weight(self.rows[index])
 
 
 def storable(dtype) -> np.dtype:

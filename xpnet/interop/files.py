@@ -1,82 +1,58 @@
-"""Models as safetensors files: arrays by name, and the architecture as JSON in the metadata.  Nothing is ever
-unpickled.
+"""Files that are written whole or not at all, and safetensors files: arrays by name, with notes as text.
 
 safetensors was chosen because PyTorch, Keras and the hubs read it, and because a file of it cannot run code.
+Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
-import tempfile
+import secrets
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from ..config import describe, restore
-from ..errors import ModelFileError, NotBuiltError
-from ..model import Sequential
+import numpy as np
 
-FORMAT = "1"
-STATE = "optimizer."  # prefix of the optimizer's arrays, which only training=True writes
+from ..errors import ModelFileError
 
 
-def save_model(model: Sequential, path, training: bool = False) -> None:
-    """What `Sequential.save` does."""
-    from safetensors.numpy import save_file
+@contextlib.contextmanager
+def whole(path) -> Iterator[Path]:
+    """A temporary path of the same suffix, which takes path's place once the block has ended well.
 
-    model._need_built()
-    path = Path(path)
-    if training:
-        model._need_compiled()
-    architecture = {
-        "name": model.name,
-        "input_shape": list(model.input_shape),
-        "data_format": model.data_format,
-        "precision": model.precision,
-        "seed": model.seed,
-        "layers": describe(model.layers),
-    }
-    metadata = {"xpnet": FORMAT, "architecture": json.dumps(architecture)}
-    saved = model._snapshot()
-    tensors = dict(saved["weights"])
-    compiled = None
-    if model.loss is not None:
-        try:
-            compiled = {
-                "optimizer": describe(model.optimizer),
-                "loss": describe(model.loss),
-                "metrics": [[label, describe(metric)] for label, metric in model.metrics],
-            }
-        except TypeError as error:
-            if training:
-                raise ModelFileError(f"how the model is trained {error}") from None
-    if compiled is not None:
-        metadata["compile"] = json.dumps(compiled)
-    if training:
-        tensors |= {STATE + name: a for name, a in saved["optimizer"].items()}
-        metadata["training"] = json.dumps({k: saved[k] for k in ("iterations", "step", "epochs_trained")})
+    The content is on the disk before it gets its name, so that a power cut leaves the old file or the new.
+    """
+    path = Path(os.path.realpath(path))  # a link stays one
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder. Expected: the name of a file to write")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
+    temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")
     try:
-        save_file(tensors, temporary, metadata)
-        os.chmod(temporary, 0o666 & ~_umask())
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def write(path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+    """A safetensors file of the arrays."""
+    from safetensors.numpy import save_file
+
+    with whole(path) as temporary:
+        save_file(tensors, temporary, metadata)
 
 
-def read_model(path, device: Any, custom_objects: dict[str, type] | None) -> Sequential:
-    """What `load_model` does."""
-    from safetensors import SafetensorError, safe_open
+def read(path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays of a safetensors file, bfloat16 as float32, and its metadata.
+
+    Raises FileNotFoundError, or ModelFileError that says what the file is instead and how to use it.
+    """
+    from safetensors import SafetensorError, deserialize, safe_open
 
     path = Path(path)
     if not path.is_file():
@@ -84,59 +60,77 @@ def read_model(path, device: Any, custom_objects: dict[str, type] | None) -> Seq
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-    except (SafetensorError, ValueError, TypeError) as error:
-        raise ModelFileError(
-            f"{path} is not a readable safetensors file ({error}). It may be cut short, or in another format"
-        ) from None
-    if "architecture" not in metadata:
-        raise ModelFileError(
-            f"{path} holds arrays but no xpnet architecture. Received: {len(tensors)} arrays. Expected: a "
-            "file written by model.save; build the same model and use "
-            "model.load_state_dict(safetensors.numpy.load_file(path))"
-        )
-    if metadata.get("xpnet") != FORMAT:
-        raise ModelFileError(
-            f"{path} has format {metadata.get('xpnet')!r}. Expected: {FORMAT!r}; a newer xpnet may read it"
-        )
-    try:
-        plan, compiled, training = (
-            json.loads(metadata.get(k, "null")) for k in ("architecture", "compile", "training")
-        )
-        layers = restore(plan["layers"], custom_objects)
-        model = Sequential(
-            layers,
-            input_shape=tuple(plan["input_shape"]),
-            data_format=plan["data_format"],
-            precision=plan["precision"],
-            seed=plan["seed"],
-            name=plan["name"],
-            device=device,
-        )
-        weights = {name: a for name, a in tensors.items() if not name.startswith(STATE)}
-        model.load_state_dict(weights)
-        if compiled is not None:
-            optimizer, loss = (restore(compiled[k], custom_objects) for k in ("optimizer", "loss"))
-            made = [(label, restore(metric, custom_objects)) for label, metric in compiled["metrics"]]
-            model.compile(optimizer, loss, [metric for _, metric in made])
-            model.metrics = [(label, metric) for (label, _), (_, metric) in zip(made, model.metrics)]
-        if training is not None:
-            arrays = {name.removeprefix(STATE): a for name, a in tensors.items() if name.startswith(STATE)}
-            expected = {name: a.shape for name, a in model._snapshot()["optimizer"].items()}
-            received = {name: a.shape for name, a in arrays.items()}
-            wrong = [n for n in expected | received if expected.get(n) != received.get(n)]
-            if wrong:
-                n = wrong[0]
+            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+            strange = {name: kind for name, kind in kinds.items() if kind not in (*_NUMPY, "BF16")}
+            if strange:
+                name, kind = next(iter(strange.items()))
                 raise ModelFileError(
-                    f"{path}: the optimizer's state does not fit. Received: {STATE + n} of shape "
-                    f"{received.get(n)}. Expected: {expected.get(n)}"
+                    f"{path}: {name} has a type that NumPy lacks. Received: {kind}. Expected: floats of 16, "
+                    "32 or 64 bits, or whole numbers; convert it where it was made, tensor.float()"
                 )
-            model._load_snapshot({"weights": weights, "optimizer": arrays, **training})
-    except ModelFileError:
-        raise
-    except (
-        KeyError, TypeError, ValueError, AttributeError, IndexError, NotBuiltError, RecursionError,
-        MemoryError, OverflowError,
-    ) as error:  # fmt: skip
-        raise ModelFileError(f"{path} does not describe a model that can be rebuilt: {error}") from error
-    return model
+            raw = dict(deserialize(path.read_bytes())) if "BF16" in kinds.values() else {}
+            tensors = {
+                name: _widened(raw[name]) if kind == "BF16" else file.get_tensor(name)
+                for name, kind in kinds.items()
+            }
+    except (SafetensorError, TypeError, OSError) as error:
+        raise ModelFileError(f"{path} is not a readable safetensors file ({error}). {_kind(path)}") from None
+    return tensors, metadata
+
+
+_NUMPY = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
+
+
+def _widened(stored: dict) -> np.ndarray:
+    """A stored bfloat16 array as float32, of which it is the upper half."""
+    upper = np.frombuffer(stored["data"], "<u2").astype(np.uint32)
+    return (upper << 16).view(np.float32).reshape(stored["shape"])
+
+
+def is_hdf5(path) -> bool:
+    """Whether the file is HDF5, as Keras's .weights.h5 is."""
+    return _begins(path, b"\x89HDF\r\n\x1a\n")
+
+
+def is_keras(path) -> bool:
+    """Whether the file is a .keras archive."""
+    return "config.json" in _members(path)
+
+
+def _begins(path, signature: bytes) -> bool:
+    if not Path(path).is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(signature)) == signature
+
+
+def _members(path) -> list[str]:
+    """The names in a zip file, none where it is no such file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return []
+
+
+def _kind(path: Path) -> str:
+    """What a file that is not safetensors seems to be, and what makes one of use of it."""
+    names = _members(path)
+    if any(name.endswith("data.pkl") for name in names) or _begins(path, b"\x80"):
+        target = path.with_suffix(".safetensors").name
+        return (
+            "It is a pickle, as torch.save writes, and pickles can run code, so none is opened here. Convert "
+            'it where you trust it: python -c "import torch, safetensors.torch as s; s.save_file('
+            f"torch.load('{path.name}', weights_only=True), '{target}')\" (of a checkpoint, the entry that is "
+            "the state_dict)"
+        )
+    if is_hdf5(path) or is_keras(path):
+        return (
+            "It is a Keras file: xpnet.interop.keras.from_keras(path) makes a model of a .keras file, and "
+            "model.load_weights(path) reads the weights of one, or of a .weights.h5"
+        )
+    if any(name.endswith(".npy") for name in names):
+        return "It is an .npz file: model.load_state_dict(np.load(path)) takes arrays by name"
+    if path.suffix == ".onnx":
+        return "It is named as an ONNX file: xpnet.interop.onnx.load(path) reads those"
+    return "It may be cut short, or in another format"

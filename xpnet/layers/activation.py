@@ -29,3 +29,23 @@ class Activation(Layer):
 
     def backward(self, dy, kept):
         return self.ops.finish_backward(dy, kept, self.function)
+
+
+def ReLU(negative_slope=0.0, **layer) -> Activation:
+    """Activation("relu"), or "leaky_relu" with a slope below zero, by the name of Keras's layer."""
+    return LeakyReLU(negative_slope, **layer) if negative_slope else Activation("relu", **layer)
+
+
+def LeakyReLU(negative_slope=0.3, **layer) -> Activation:
+    """Activation("leaky_relu") with the slope that Keras's layer has by default."""
+    return Activation(activations.LeakyReLU(layer.pop("alpha", negative_slope)), **layer)  # Keras 2: alpha
+
+
+def ELU(alpha=1.0, **layer) -> Activation:
+    """Activation("elu") by the name of Keras's layer."""
+    return Activation(activations.ELU(alpha), **layer)
+
+
+def Softmax(**layer) -> Activation:
+    """Activation("softmax"), over the features or channels, by the name of Keras's layer."""
+    return Activation("softmax", **layer)

@@ -10,18 +10,8 @@ from ..ops.geometry import Window
 from .base import Layer, pair, positive
 
 
-class Conv2D(Layer):
-    """Convolution (cross-correlation) and activation.  x (H, C, W, N) -> y (OH, F, OW, N).
-
-        z[oh, f, ow, n] = b[f] + sum over kh, kw, c of  W[f, c, kh, kw]  x[oh SH + kh DH, c, ow SW + kw DW, n]
-
-    W is (F, C/G, KH, KW) and b (F,), as in torch.nn.Conv2d; memory holds W as (KW, F, KH, C/G), so that each
-    kernel column is one matrix (F, KH*C/G): see `columns_view` in ops/convolution.py.
-
-    filters: F.  kernel_size, strides, dilation_rate: a number or (rows, columns).  padding: "valid" (none),
-    "same" (output size = input size / strides, rounded up; the odd element at the end, as in Keras), a number
-    or (rows, columns) on both sides, as in PyTorch.  groups: G; each filter sees C/G channels.
-    """
+class Convolution(Layer):
+    """What convolutions and their transposes are given; F: filters, G: groups."""
 
     weight: Any
     dweight: Any
@@ -43,30 +33,52 @@ class Conv2D(Layer):
         **layer,
     ):
         super().__init__(**layer)
-        self.filters, self.groups = (
-            positive("Conv2D", "filters", filters),
-            positive("Conv2D", "groups", groups),
-        )
-        self.kernel_size = pair("Conv2D", "kernel_size", kernel_size)
-        self.strides = pair("Conv2D", "strides", strides)
-        self.dilation_rate = pair("Conv2D", "dilation_rate", dilation_rate)
-        self.padding = check_padding("Conv2D", padding)
+        kind = type(self).__name__
+        self.filters, self.groups = positive(kind, "filters", filters), positive(kind, "groups", groups)
+        self.kernel_size = pair(kind, "kernel_size", kernel_size)
+        self.strides = pair(kind, "strides", strides)
+        self.dilation_rate = pair(kind, "dilation_rate", dilation_rate)
+        self.padding = check_padding(kind, padding)
         self.activation, self.use_bias = activations.get(activation), use_bias
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.bias_initializer = initializers.get(bias_initializer)
         if self.filters % self.groups:
             raise ValueError(
-                f"Conv2D: groups must divide filters. Received: filters={filters}, groups={groups}"
+                f"{kind}: groups must divide filters. Received: filters={filters}, groups={groups}"
             )
 
     def build(self, in_shape, params):
         self.need_map(in_shape)
-        C, H, W = in_shape
-        if C % self.groups:
+        if in_shape[0] % self.groups:
             self.fail(
-                f"groups must divide the channels. Received: {C} channels, groups={self.groups}. Expected: "
-                f"a multiple of {self.groups} channels"
+                f"groups must divide the channels. Received: {in_shape[0]} channels, groups={self.groups}. "
+                f"Expected: a multiple of {self.groups} channels"
             )
+        return in_shape
+
+    def _reserve(self, params, ends: tuple[int, int]) -> None:
+        """Parameters: a kernel from one number of channels to another, and a bias."""
+        order = (3, 0, 2, 1)
+        params.reserve(self, "weight", (*ends, *self.kernel_size), self.kernel_initializer, order)
+        if self.use_bias:
+            params.reserve(self, "bias", (self.filters,), self.bias_initializer)
+
+
+class Conv2D(Convolution):
+    """Convolution (cross-correlation) and activation.  x (H, C, W, N) -> y (OH, F, OW, N).
+
+        z[oh, f, ow, n] = b[f] + sum over kh, kw, c of  W[f, c, kh, kw]  x[oh SH + kh DH, c, ow SW + kw DW, n]
+
+    W is (F, C/G, KH, KW) and b (F,), as in torch.nn.Conv2d; memory holds W as (KW, F, KH, C/G), so that each
+    kernel column is one matrix (F, KH*C/G): see `columns_view` in ops/convolution.py.
+
+    filters: F.  kernel_size, strides, dilation_rate: a number or (rows, columns).  padding: "valid" (none),
+    "same" (output size = input size / strides, rounded up; the odd element at the end, as in Keras), a number
+    or (rows, columns) on both sides, as in PyTorch.  groups: G; each filter sees C/G channels.
+    """
+
+    def build(self, in_shape, params):
+        C, H, W = super().build(in_shape, params)
         window = Window(self.kernel_size, self.strides, self.dilation_rate)
         self.window = window._replace(padding=resolve_padding(self.padding, window, H, W))
         OH, OW = self.window.out_size(H, W)
@@ -77,10 +89,7 @@ class Conv2D(Layer):
                 f"padding={self.padding!r}, which leave {OH} x {OW}. Expected: an output of at least 1 x 1; "
                 "use padding='same', a smaller kernel or fewer poolings"
             )
-        kernel = (self.filters, C // self.groups, *self.kernel_size)
-        params.reserve(self, "weight", kernel, self.kernel_initializer, order=(3, 0, 2, 1))
-        if self.use_bias:
-            params.reserve(self, "bias", (self.filters,), self.bias_initializer)
+        self._reserve(params, (self.filters, C // self.groups))
         return (self.filters, OH, OW)
 
     def forward(self, x, *, train):

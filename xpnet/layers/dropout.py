@@ -37,9 +37,31 @@ class Dropout(Layer):
             return x * (1 - self.rate), 1 - self.rate
         threshold = min(round(self.rate * 65536), 65535)
         kept = 1 / (1 - self.rate) if self.scaling == "train" else 1.0
+        return self._drop(x, threshold, kept)
+
+    def _drop(self, x, threshold: int, kept: float):
+        """x * mask, and the mask: kept where the bits reach the threshold, 0 elsewhere."""
         return self.ops.dropout(x, self.stream, threshold, kept)
 
     def backward(self, dy, mask):
         if mask is not None:
             dy *= mask
         return dy
+
+
+class SpatialDropout2D(Dropout):
+    """Each channel of a sample is zeroed as a whole with probability rate.  x (H, C, W, N) -> y of the same
+    shape.  Tompson et al., 2015.
+
+    Neighbouring pixels of a map tell nearly the same, so that a network hardly misses single ones.  The rest
+    as in Dropout.
+    """
+
+    def build(self, in_shape, params):
+        self.need_map(in_shape)
+        return super().build(in_shape, params)
+
+    def _drop(self, x, threshold, kept):
+        _, mask = self.ops.dropout(x[0, :, 0].T, self.stream, threshold, kept)  # bits for (N, C)
+        mask = mask.T[:, None]  # (C, 1, N)
+        return self.ops.xp.multiply(x, mask, out=self.ops.like(x)), mask

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .base import Layer
+from ..ops.reference import feature_axis
+from .base import Layer, positive
 
 
 def _check(kind: str, epsilon, momentum=0.0) -> None:
@@ -154,3 +155,77 @@ class LayerNormalization(Layer):
         dy -= xhat
         dy *= slope
         return dy
+
+
+class GroupNormalization(Layer):
+    """Each sample over groups of its channels.  x (N, D) or (H, C, W, N) -> y of the same shape.
+
+        y = gamma (x - mean) / sqrt(var + epsilon) + beta              Wu & He, 2018, eq. 1 and 3
+
+    mean and var are those of a group of C/G channels at all pixels.  groups: G, or -1 for a group a channel
+    (instance normalization).  weight (gamma) and bias (beta) are (C,), as in torch.nn.GroupNorm.
+    """
+
+    weight: Any
+    bias: Any
+    dweight: Any
+    dbias: Any
+
+    def __init__(self, groups=32, epsilon=1e-3, **layer):
+        super().__init__(**layer)
+        _check("GroupNormalization", epsilon)
+        self.groups = -1 if groups == -1 else positive("GroupNormalization", "groups", groups)
+        self.epsilon = epsilon
+
+    def build(self, in_shape, params):
+        C = in_shape[0]
+        self.count = C if self.groups == -1 else self.groups
+        if C % self.count:
+            self.fail(
+                f"groups must divide the channels. Received: {C} channels, groups={self.groups}. Expected: "
+                "a divisor of the channels; -1 makes a group of each"
+            )
+        params.reserve(self, "weight", (C,), "ones")
+        params.reserve(self, "bias", (C,), "zeros")
+        return in_shape
+
+    def forward(self, x, *, train):
+        xp, spread, axes = self.ops.xp, feature_axis(x), self._axes(x)
+        groups = self._grouped(x)
+        xhat = self.ops.like(x)
+        y = self.ops.like(x)
+        centred, squares = self._grouped(xhat), self._grouped(y)
+        xp.subtract(groups, groups.mean(axis=axes, keepdims=True), out=centred)
+        xp.multiply(centred, centred, out=squares)
+        slope = 1 / xp.sqrt(squares.mean(axis=axes, keepdims=True) + self.epsilon)
+        centred *= slope
+        xp.multiply(xhat, self.weight[spread], out=y)
+        y += self.bias[spread]
+        return y, (xhat, slope)
+
+    def backward(self, dy, cache):
+        """dx = slope (g - mean(g) - xhat mean(g xhat)) with g = gamma dy, the means over each group."""
+        xhat, slope = cache
+        xp, ops, axes = self.ops.xp, self.ops, self._axes(dy)
+        ops.feature_sum(xp.multiply(dy, xhat, out=ops.like(dy)), out=self.dweight)
+        ops.feature_sum(dy, out=self.dbias)
+        if not self.needs_dx:
+            return None
+        dy *= self.weight[feature_axis(dy)]
+        g, centred = self._grouped(dy), self._grouped(xhat)
+        inner = (g * centred).mean(axis=axes, keepdims=True)
+        g -= g.mean(axis=axes, keepdims=True)
+        centred *= inner
+        g -= centred
+        g *= slope
+        return dy
+
+    def _grouped(self, a):
+        """A view of a (N, D) as (N, G, D/G), of a (H, C, W, N) as (H, G, C/G, W, N)."""
+        G = self.count
+        return a.reshape(a.shape[0], G, a.shape[1] // G, *a.shape[2:])
+
+    @staticmethod
+    def _axes(a):
+        """What of `_grouped` is one group."""
+        return 2 if a.ndim == 2 else (0, 2, 3)

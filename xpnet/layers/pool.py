@@ -105,6 +105,7 @@ class AveragePooling2D(_Pooling2D):
     def build(self, in_shape, params):
         out_shape = super().build(in_shape, params)
         include = self.padding != "same" if self.count_include_pad is None else self.count_include_pad
+        self.counts_padding = include and self.margin != ((0, 0), (0, 0))
         counts = [
             _elements_under(size, before, after if include else 0, before if include else 0, *rest)
             for size, (before, after), *rest in zip(

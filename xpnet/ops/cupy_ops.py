@@ -295,6 +295,12 @@ class CupyOps(Ops):
         dropout.bits(self.gpu, out, control.memory, key, layer)
         return out
 
+    def stream_bits(self, stream, shape):
+        stream.control.set(step=stream.step)
+        out = self.empty(shape, np.uint16)
+        dropout.bits(self.gpu, out, stream.control.memory, stream.seed, stream.number)
+        return out
+
     def dropout(self, x, stream, threshold, scale):
         stream.control.set(step=stream.step)
         x = self._either(x)

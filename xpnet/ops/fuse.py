@@ -29,7 +29,8 @@ class NotTraceable(TypeError):
     """A formula is not element-wise, or asks for what only the device knows."""
 
 
-GIVEN = ("learning_rate", "iterations", "owner")  # of an optimizer: its text does not depend on them
+# of an optimizer: its text does not depend on them
+GIVEN = ("learning_rate", "iterations", "owner", "gradient_accumulation_steps", "gathered")
 
 T = np.dtype(np.float32)  # stands for the type of the arrays, float or double: the macro T of the kernels
 DOUBLE, BOOL = np.dtype(np.float64), np.dtype(bool)

@@ -299,6 +299,16 @@ class Ops:
         """
         return self.asarray(philox_bits(key, layer, step, 0, math.prod(shape)).reshape(shape))
 
+    def uniform(self, stream, shape):
+        """float32 numbers in [0, 1) from the stream's current bits: 24 of them each."""
+        bits = self.stream_bits(stream, (2, math.prod(shape)))
+        number = bits[0].astype(np.float32) * 256 + (bits[1] >> 8)
+        return (number / (1 << 24)).astype(np.float32, copy=False).reshape(shape)
+
+    def stream_bits(self, stream, shape):
+        """uint16 array of the stream's current bits, on a device also of the step that a recording is at."""
+        return self.random_bits(stream.seed, stream.number, stream.step, shape)
+
     def dropout(self, x, stream, threshold: int, scale: float):
         """x * mask and the mask: scale where an element's 16 random bits reach the threshold, 0 elsewhere."""
         mask = (stream.bits(self, x.shape) >= threshold) * x.dtype.type(scale)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from numbers import Real
 from typing import TYPE_CHECKING, Any
+
+from ..errors import NonFiniteError, unknown
 
 if TYPE_CHECKING:
     from ..model import Sequential
@@ -18,7 +22,7 @@ class Callback:
     """
 
     model: Sequential
-    params: dict[str, Any]  # epochs, steps a epoch, verbose
+    params: dict[str, Any] = {}  # epochs, initial_epoch, steps an epoch or None, verbose, validation: whether
 
     def set_model(self, model) -> None:
         self.model = model
@@ -30,8 +34,92 @@ class Callback:
     def on_train_end(self, logs=None) -> None: ...
     def on_epoch_begin(self, epoch, logs=None) -> None: ...
     def on_epoch_end(self, epoch, logs=None) -> None: ...
-    def on_train_batch_begin(self, batch, logs=None) -> None: ...
-    def on_train_batch_end(self, batch, logs=None) -> None: ...
+    def on_batch_begin(self, batch, logs=None) -> None: ...
+    def on_batch_end(self, batch, logs=None) -> None: ...
+    def on_test_begin(self, logs=None) -> None: ...
+    def on_test_end(self, logs=None) -> None: ...
+    def on_test_batch_begin(self, batch, logs=None) -> None: ...
+    def on_test_batch_end(self, batch, logs=None) -> None: ...
+    def on_predict_begin(self, logs=None) -> None: ...
+    def on_predict_end(self, logs=None) -> None: ...
+    def on_predict_batch_begin(self, batch, logs=None) -> None: ...
+    def on_predict_batch_end(self, batch, logs=None) -> None: ...
+
+    def on_train_batch_begin(self, batch, logs=None) -> None:
+        self.on_batch_begin(batch, logs)
+
+    def on_train_batch_end(self, batch, logs=None) -> None:
+        self.on_batch_end(batch, logs)
+
+    def on_train_error(self, error, logs=None) -> None:
+        """Training ends in an error: put away what is open, and leave the weights of the last whole step."""
+        self.on_train_end(logs)
+
+    def is_an_end(self, error) -> bool:
+        """Whether training that meets this error has ended well; where nobody says so, `fit` raises it."""
+        return False
+
+    def __getstate__(self):
+        """Without the model, which is not the callback's to copy."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("model", "params")}
+
+
+def listening(listeners: list[Callback], hook: str) -> list[Callable[..., None]]:
+    """The hook of each listener that has something to do there."""
+    return [getattr(one, hook) for one in listeners if _overrides(one, hook)]
+
+
+def _overrides(callback: Callback, hook: str) -> bool:
+    own = getattr(getattr(callback, hook), "__func__", None)  # a function set on the object has none
+    if own is not getattr(Callback, hook):
+        return True
+    older = hook.replace("_train_batch_", "_batch_")  # Keras's older name, which the newer one calls
+    return older != hook and _overrides(callback, older)
+
+
+class LambdaCallback(Callback):
+    """Hooks given as functions: LambdaCallback(on_epoch_end=lambda epoch, logs: print(logs["loss"]))."""
+
+    def __init__(
+        self,
+        on_epoch_begin: Callable | None = None,
+        on_epoch_end: Callable | None = None,
+        on_train_begin: Callable | None = None,
+        on_train_end: Callable | None = None,
+        on_train_batch_begin: Callable | None = None,
+        on_train_batch_end: Callable | None = None,
+        **more: Callable | None,
+    ):
+        hooks = {
+            "on_epoch_begin": on_epoch_begin,
+            "on_epoch_end": on_epoch_end,
+            "on_train_begin": on_train_begin,
+            "on_train_end": on_train_end,
+            "on_train_batch_begin": on_train_batch_begin,
+            "on_train_batch_end": on_train_batch_end,
+        }
+        for name, function in (hooks | more).items():
+            if not name.startswith("on_") or not hasattr(Callback, name):
+                raise unknown("hook", name, [n for n in dir(Callback) if n.startswith("on_")])
+            if function is not None:
+                setattr(self, name, function)
+
+
+class TerminateOnNaN(Callback):
+    """End training well where the loss or gradient is NaN or infinite, with the weights of the step before.
+
+    `fit` notices that by itself and raises NonFiniteError, which this turns into a message; raise_error=True
+    leaves the error.
+    """
+
+    def __init__(self, raise_error: bool = False):
+        self.raise_error = raise_error
+
+    def is_an_end(self, error):
+        if self.raise_error or not isinstance(error, NonFiniteError):
+            return False
+        say(str(error))
+        return True
 
 
 class History(Callback):
@@ -46,10 +134,6 @@ class History(Callback):
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(value)
 
-    def __getstate__(self):
-        """Without the model, which is not the history's to copy."""
-        return {"history": self.history, "epoch": self.epoch}
-
     def plot(self, ax=None):
         """Training curves (needs matplotlib: pip install 'xpnet[plot]'); the Axes."""
         from ..viz import plot_history
@@ -58,7 +142,7 @@ class History(Callback):
 
     def __repr__(self) -> str:
         last = ", ".join(
-            f"{name}={_shown(values[-1])}" for name, values in self.history.items() if _is_number(values[-1])
+            f"{name}={_shown(values[-1])}" for name, values in self.history.items() if is_number(values[-1])
         )
         return f"History({len(self.epoch)} epochs{': ' + last if last else ''})"
 
@@ -106,8 +190,15 @@ class ProgressBar(Callback):
             self._bar = None
 
 
-def _is_number(value) -> bool:
-    return isinstance(value, (int, float))
+def say(text: str) -> None:
+    """Print a line, past the progress bar where there is one."""
+    from tqdm.auto import tqdm
+
+    tqdm.write(text)
+
+
+def is_number(value) -> bool:
+    return isinstance(value, Real)
 
 
 def _shown(value) -> str:
@@ -115,15 +206,15 @@ def _shown(value) -> str:
 
 
 def _line(logs) -> str:
-    return ", ".join(f"{name}={_shown(value)}" for name, value in (logs or {}).items() if _is_number(value))
+    return ", ".join(f"{name}={_shown(value)}" for name, value in (logs or {}).items() if is_number(value))
 
 
 class LazyLogs(dict):
-    """Figures of the epoch so far, computed when somebody looks."""
+    """Figures of the epoch so far, computed when somebody looks.  weight: of the samples they are of."""
 
-    def __init__(self, compute):
+    def __init__(self, epoch):
         super().__init__()
-        self._compute = compute
+        self._compute, self.weight = epoch.logs, epoch.weight
 
     def _fill(self):
         if self._compute is not None:

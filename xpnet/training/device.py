@@ -10,6 +10,7 @@ any after it.
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,12 @@ import numpy as np
 from ..data.arrays import Arrays, as_array, storable
 from ..errors import DeviceMemoryError
 from ..ops.fuse import GIVEN
+from ..optimizers import GATHERED, Optimizer
 from .step import Replica, Step, figures
 
 RESIDENT = 0.5  # of the free memory: data that take less are kept on the device
 PIECE = 64 << 20  # bytes of a piece of the epoch, where they are not
+KEPT = 64  # batches of a stream between two looks at how their steps went
 MOST_RECORDINGS = 16  # sizes of batches that are recorded
 
 
@@ -39,12 +42,18 @@ class DeviceStep(Step):
             getattr(layer, name, None) for layer in model.all_layers() for name in ("activation", "function")
         ]
         self._formulas = [self.optimizer, self.head.loss, *(f for f in functions if f is not None)]
+        if self.augment:
+            self._formulas += self.augment.chain
+        self.gathered = model.optimizer_state.get(GATHERED)
         self._settings = self._frozen()
         self.recorder = self.ops.recorder()
         self._recorded: dict[tuple, Any] = {}  # by batch: a recording, or None after the first run
 
     def epoch(self, data, order, batch_size, number=None):
         return DeviceEpoch(self, data, order, batch_size, number)
+
+    def stream(self, batches, number=None):
+        return DeviceStream(self, batches, number)
 
     def gradients(self, data, index):
         x, y, w = data.take(index)
@@ -55,7 +64,7 @@ class DeviceStep(Step):
 
     def __call__(self, n: int, kind: tuple) -> None:
         """Train on the next n samples that the control points at; kind: what else a recording depends on."""
-        key = (n, *kind)
+        key = (n, self.last, *kind)
         settings = self._frozen()
         if settings != self._settings:  # which are numbers in the recordings' kernels
             self.ops.synchronize()
@@ -69,8 +78,17 @@ class DeviceStep(Step):
             self._run(n)
             self._recorded.setdefault(key, None)
         self.control.advance(n)
-        self.params.step += 1
-        self.optimizer.iterations += 1
+        self.count(1)
+
+    @property
+    def last(self) -> bool:
+        """Whether the next batch is the one with which an update is made."""
+        return self.optimizer.gathered + 1 == self.optimizer.every
+
+    def count(self, batches: int) -> None:
+        """So many batches more have been trained on, or fewer."""
+        self.params.step += batches
+        self.optimizer.count(batches)
 
     def _run(self, n: int) -> None:
         try:
@@ -113,20 +131,44 @@ class DeviceStep(Step):
         if len(params.state):
             params.pending[...] = params.state  # a frozen layer has nothing to propose
         h, y, w = ops.gather(control, n, params.dtype, self.model._last)
+        h, y = self._augmented(h, y)
         divisor = float(n) if w is None else ops.weight_sum(w)
         loss, sums = self.replica.work(h, y, w, divisor, self.metrics)
         self.update(loss, n)
         self._add(loss, divisor if self.head.loss.reduction == "mean" else 1.0, sums)
 
     def update(self, loss, n: int = 0) -> None:
-        """Move the parameters by the gradient, unless the loss or the gradient is not finite."""
+        """Move the parameters by the gradient, or keep it for later, unless the loss or the gradient is not
+        finite.
+        """
         ops, params, control, opt = self.ops, self.params, self.control, self.optimizer
-        ops.judge(control, params.grads, self.ranges, loss, opt.clipvalue, n)
-        if opt.clipnorm is not None:
-            ops.limit_norms(params.grads, params.slots, opt.clipnorm)
-        ops.optimizer_step(control, opt, params.values, params.grads, self.state, self.ranges)
+        last, total = self.last, self.gathered
+        if total is not None:
+            params.grads *= 1 / opt.every
+            if last:
+                params.grads += total
+        ops.judge(control, params.grads, self.ranges, loss, opt.clipvalue if last else None, n)
+        if last:
+            if opt.clipnorm is not None:
+                ops.limit_norms(params.grads, params.slots, opt.clipnorm)
+            ops.optimizer_step(control, opt, params.values, params.grads, self.state, self.ranges)
+        if total is not None:
+            ops.optimizer_step(control, CLEAR if last else ADD, total, params.grads, [], self.ranges)
         if len(params.state):
             ops.take_over(control, params.state, params.pending)
+
+    def enter(self, x, y):
+        return self._augmented(self.model.enter(x, self.ops), y)
+
+    def _augmented(self, h, y):
+        """The samples h, as layers want them, and their targets as they are trained on."""
+        if not self.augment:
+            return h, y
+        if h.ndim == 2:
+            return self.augment(self.ops, h, y)
+        x, y = self.augment(self.ops, h.transpose(3, 1, 0, 2), y)
+        h = x.transpose(2, 1, 3, 0)
+        return (h if h.flags.c_contiguous else self.ops.pack(x, h.dtype)), y
 
     def _add(self, loss, factor, sums) -> None:
         if self.totals is None:
@@ -169,6 +211,23 @@ class DeviceStep(Step):
             return where or "the input"
 
 
+class _Add(Optimizer):
+    """What waits for the next update grows by g."""
+
+    def update(self, xp, p, g, state, lr, t):
+        p += g
+
+
+class _Clear(Optimizer):
+    """Nothing waits any more."""
+
+    def update(self, xp, p, g, state, lr, t):
+        p *= 0
+
+
+ADD, CLEAR = _Add(), _Clear()
+
+
 class DeviceEpoch:
     """A pass over the samples of data in an order."""
 
@@ -178,9 +237,16 @@ class DeviceEpoch:
         self._outer = {name: getattr(step.control, name) for name in ("x", "y", "w", "order", "cursor")}
         with step.ops.running():
             self._outer_totals = None if step.totals is None else step.totals.copy()
-            self.feed = feed(step.ops, step.control, data, order, batch_size)
+            self.feed = self._feed()
             if step.totals is not None:
                 step.totals[...] = 0
+
+    def _feed(self) -> Any:
+        return feed(self._step.ops, self._step.control, self.data, self.order, self.size)
+
+    def more(self, batch: int) -> bool:
+        """Whether there is a batch of this number."""
+        return batch * self.size < len(self.order)
 
     def step(self, batch: int) -> None:
         """Train on batch number `batch`; whether that could be done shows in `finish`."""
@@ -220,10 +286,14 @@ class DeviceEpoch:
         step = self._step
         step.ops.synchronize()
         self.feed.abandon()  # a piece that nobody will train on may be on its way
-        skipped = step.control.read()
-        step.optimizer.iterations -= skipped
-        step.params.step -= skipped
+        skipped = self._look()
         step.control.set(**self._outer)  # let go of the samples; or go on with the epoch around this one
+        return skipped
+
+    def _look(self) -> int:
+        """How many steps were not made since the last look."""
+        skipped = self._step.control.read()
+        self._step.count(-skipped)
         return skipped
 
     def finish(self) -> None:
@@ -236,7 +306,52 @@ class DeviceEpoch:
                 step.totals[...] = self._outer_totals
         if skipped:
             batch = self.done - skipped
-            step.fail(self.data, self._index(batch), self.number, None if self.number is None else batch)
+            step.fail(*self._samples(batch), self.number, None if self.number is None else batch)
+
+    def _samples(self, batch: int) -> tuple[Arrays, np.ndarray]:
+        """The samples of a batch that was trained on."""
+        return self.data, self._index(batch)
+
+
+class DeviceStream(DeviceEpoch):
+    """A pass over batches that come one by one.  The latest of them are kept, to tell which one went wrong:
+    steps do not wait to be asked.
+    """
+
+    def __init__(self, step: DeviceStep, batches: Iterator[Arrays], number: int | None):
+        self.batches = batches
+        self.kept: list[Arrays] = []
+        super().__init__(step, Arrays(np.empty(0)), np.arange(0), 0, number)
+
+    def _feed(self):
+        return OneByOne(self._step.ops, self._step.control)
+
+    def more(self, batch):
+        data = next(self.batches, None)
+        if data is None:
+            return False
+        self.data = data
+        if sum(one.nbytes for one in self.kept) > PIECE or len(self.kept) == KEPT:
+            self._look_back()
+        self.kept.append(data)
+        with self._step.ops.running():
+            self.feed.put(batch, data)
+        return True
+
+    def _look_back(self) -> None:
+        """NonFiniteError where one of the kept batches was not trained on."""
+        skipped = self._look()
+        if skipped:
+            batch = self.done - skipped
+            self._step.fail(*self._samples(batch), self.number, None if self.number is None else batch)
+        self.kept.clear()
+
+    def _index(self, batch):
+        return np.arange(len(self.data))
+
+    def _samples(self, batch):
+        data = self.kept[batch - self.done]
+        return data, np.arange(len(data))
 
 
 def feed(ops, control, data: Arrays, order, batch_size: int) -> Any:
@@ -246,7 +361,7 @@ def feed(ops, control, data: Arrays, order, batch_size: int) -> Any:
     except ops.out_of_memory:  # somebody else was quicker
         on_device = None
     if on_device is not None:
-        return Resident(ops, control, on_device, order)
+        return Resident(ops, control, on_device, data.places(order))
     return Pieces(ops, control, data, order, batch_size)
 
 
@@ -266,60 +381,100 @@ class Resident:
         pass
 
 
-class Pieces:
-    """Two pieces of the epoch on the device: while one is trained on, the next is gathered and copied."""
+class Sides:
+    """Room for samples on the device, twice: while one side is trained on, the other is copied."""
 
-    def __init__(self, ops, control, data: Arrays, order, batch_size: int):
-        self.ops, self.control, self.data, self.order = ops, control, data, order
-        arrays = [a for a in (data.x, data.y, data.w) if a is not None]
-        sample = sum(a[:1].nbytes for a in arrays)
-        self.batches = max(1, min(PIECE // (sample * batch_size), -(-len(order) // batch_size)))
-        self.size = self.batches * batch_size
+    kind: tuple = ()
+
+    def __init__(self, ops, control):
+        self.ops, self.control = ops, control
+        self.copied: list[Any] = [None, None]  # events: the copy to this side has ended
+
+    def make(self, arrays: tuple, size: int) -> None:
+        """Room for size samples like those of arrays x, y and w, on either side."""
+        ops, self.size = self.ops, size
 
         def both(make):
-            sides = [(data.x, data.y, data.w)] * 2
-            return [
-                [None if a is None else make((self.size, *a.shape[1:]), storable(a.dtype)) for a in side]
-                for side in sides
-            ]
+            shapes = [None if a is None else ((size, *a.shape[1:]), storable(a.dtype)) for a in arrays]
+            return [[None if one is None else make(*one) for one in shapes] for _ in range(2)]
 
-        self.staged, self.pieces = both(ops.staging), both(ops.empty)
-        self.copied: list[Any] = [None, None]  # events: the copy to this side has ended
+        self.abandon()
+        self.staged, self.held = both(ops.staging), both(ops.empty)
         self.used: list[Any] = [ops.mark()] * 2  # events: the steps that read this side have ended
-        self.straight = ops.asarray(np.arange(self.size))
-        self.kind = kind_of(Arrays(*self.pieces[0]))
-        self._send(0)
+        self.straight = ops.asarray(np.arange(size))
+        self.kind = kind_of(Arrays(*self.held[0]))
 
-    def _send(self, piece: int) -> None:
-        """Gather a piece in the host's memory and copy it to the device, behind what still reads its
-        place.
-        """
-        ops, side = self.ops, piece % 2
-        index = self.order[piece * self.size : (piece + 1) * self.size]
-        if not len(index):
-            return
+    def send(self, side: int, arrays: tuple) -> None:
+        """Copy arrays to a side of the device, behind what still reads it."""
+        ops = self.ops
         ops.wait(self.copied[side])  # the host's memory is free again
-        for a, staged, out in zip(self.data.take(index), self.staged[side], self.pieces[side]):
-            if a is not None:
-                staged[: len(index)] = as_array(a, "data")
-                self.copied[side] = ops.upload(staged[: len(index)], out[: len(index)], self.used[side])
+        for a, staged, out in zip(arrays, self.staged[side], self.held[side]):
+            if a is not None and ops.owns(a):
+                out[: len(a)] = a
+            elif a is not None:
+                staged[: len(a)] = as_array(a, "data")
+                self.copied[side] = ops.upload(staged[: len(a)], out[: len(a)], self.used[side])
+
+    def turn_to(self, side: int) -> None:
+        """The next steps train on this side."""
+        self.ops.after(self.copied[side])
+        x, y, w = self.held[side]
+        self.control.set(x=x, y=y, w=w, order=self.straight, cursor=0)
+
+    def abandon(self) -> None:
+        for event in self.copied:
+            self.ops.wait(event)
+
+
+class Pieces(Sides):
+    """Pieces of an epoch, of some batches each."""
+
+    def __init__(self, ops, control, data: Arrays, order, batch_size: int):
+        super().__init__(ops, control)
+        self.data, self.order = data, order
+        sample = sum(a[:1].nbytes for a in (data.x, data.y, data.w) if a is not None)
+        self.batches = max(1, min(PIECE // (sample * batch_size), -(-len(order) // batch_size)))
+        self.make((data.x, data.y, data.w), self.batches * batch_size)
+        self._gather(0)
+
+    def _gather(self, piece: int) -> None:
+        """Gather a piece in the host's memory and send it."""
+        index = self.order[piece * self.size : (piece + 1) * self.size]
+        if len(index):
+            self.send(piece % 2, self.data.take(index))
 
     def before(self, batch: int) -> None:
         piece, within = divmod(batch, self.batches)
         if within == 0:
-            self.ops.after(self.copied[piece % 2])
-            x, y, w = self.pieces[piece % 2]
-            self.control.set(x=x, y=y, w=w, order=self.straight, cursor=0)
+            self.turn_to(piece % 2)
 
     def behind(self, batch: int) -> None:
         piece, within = divmod(batch, self.batches)
         if within == self.batches - 1:  # the device is busy with this piece: time for the next
             self.used[piece % 2] = self.ops.mark()
-            self._send(piece + 1)
+            self._gather(piece + 1)
 
-    def abandon(self) -> None:
-        for event in self.copied:
-            self.ops.wait(event)
+
+class OneByOne(Sides):
+    """Batches as they come."""
+
+    like: Any = None  # shapes and types of the samples that there is room for
+    size = 0
+
+    def put(self, batch: int, data: Arrays) -> None:
+        """Send the batch of this number."""
+        arrays = (data.x, data.y, data.w)
+        like = [None if a is None else (a.shape[1:], a.dtype) for a in arrays]
+        if like != self.like or len(data) > self.size:
+            self.make(arrays, len(data))
+            self.like = like
+        self.send(batch % 2, arrays)
+
+    def before(self, batch: int) -> None:
+        self.turn_to(batch % 2)
+
+    def behind(self, batch: int) -> None:
+        self.used[batch % 2] = self.ops.mark()
 
 
 def kind_of(data: Arrays) -> tuple:

@@ -7,10 +7,12 @@ gradients are added in a fixed order, so that bits repeat for a number of thread
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from ..data.arrays import Arrays
 from ..layers.containers import Chain
 from ..ops import threads
 from ..replay import Buffers, Repeated, parts_of
@@ -61,6 +63,9 @@ class HostStep(Step):
     def epoch(self, data, order, batch_size, number=None):
         return HostEpoch(self, data, order, batch_size, number)
 
+    def stream(self, batches, number=None):
+        return HostStream(self, batches, number)
+
     def replicas(self, n: int) -> list[HostReplica]:
         """The replicas for a batch of n samples; their number follows from shapes and the thread count
         alone.
@@ -82,6 +87,18 @@ class HostStep(Step):
                 ]
             self._replicas[n] = made
         return self._replicas[n]
+
+    def augmented(self, data, index) -> tuple[Arrays, np.ndarray]:
+        """The samples at index as they are trained on, and where they lie."""
+        if not self.augment:
+            return data, index
+        x, y, w = data.take(index)
+        if x.ndim == 4 and self.model._last:
+            x = x.transpose(0, 3, 1, 2)
+        x, y = self.augment(self.ops, x.astype(self.params.dtype), y)
+        if x.ndim == 4 and self.model._last:
+            x = x.transpose(0, 2, 3, 1)
+        return Arrays(x, y, w), np.arange(len(index))
 
     def rest(self) -> None:
         for replica in (one for made in self._replicas.values() for one in made):
@@ -136,16 +153,38 @@ class HostEpoch(Totals):
         super().__init__(step.model)
         self._step, self.data, self.order, self.size, self.number = step, data, order, batch_size, number
 
+    def more(self, batch: int) -> bool:
+        """Whether there is a batch of this number."""
+        return batch * self.size < len(self.order)
+
     def step(self, batch: int) -> None:
         """Train on batch number `batch`; NonFiniteError where that cannot be done."""
-        index = self.order[batch * self.size : (batch + 1) * self.size]
-        loss, sums, ok = self._step(self.data, index)
+        data, index = self._step.augmented(self.data, self._index(batch))
+        loss, sums, ok = self._step(data, index)
         if not ok:
-            self._step.fail(self.data, index, self.number, None if self.number is None else batch)
-        self.add(loss, sums, self.data.weight(index))
+            self._step.fail(data, index, self.number, None if self.number is None else batch)
+        self.add(loss, sums, data.weight(index))
+
+    def _index(self, batch: int) -> np.ndarray:
+        return self.order[batch * self.size : (batch + 1) * self.size]
 
     def finish(self) -> None:
         """Every step has been checked already."""
 
     def abandon(self) -> None:
         """Nothing is under way."""
+
+
+class HostStream(HostEpoch):
+    """A pass over batches that come one by one."""
+
+    def __init__(self, step: HostStep, batches: Iterator[Arrays], number: int | None):
+        super().__init__(step, None, None, 0, number)
+        self.batches = batches
+
+    def more(self, batch):
+        self.data = next(self.batches, None)
+        return self.data is not None
+
+    def _index(self, batch):
+        return np.arange(len(self.data))

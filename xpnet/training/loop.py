@@ -2,75 +2,158 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import traceback
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from ..data.arrays import Arrays
+from ..data.batches import Stream
 from ..ops import memory, threads
-from .callbacks import Callback, History, LazyLogs, ProgressBar
+from .callbacks import Callback, History, LazyLogs, ProgressBar, listening
 from .step import Head, Step, Totals, head_of, metric_sums
+
+
+class Passes:
+    """A model's samples, epoch by epoch."""
+
+    def __init__(self, model, data: Arrays, batch_size: int, steps: int | None, shuffle: bool):
+        self.model, self.data, self.batch_size, self.shuffle = model, data, batch_size, shuffle
+        self.count = len(data) if steps is None else min(len(data), steps * batch_size)
+        self.steps: int | None = math.ceil(self.count / batch_size)
+        self.largest, self.ended = min(batch_size, len(data)), False
+        self.target_shape = data.y.shape[1:]
+
+    def epoch(self, step: Step, number: int) -> Any:
+        """The pass of this number, with the step."""
+        n = len(self.data)
+        order = self.model.shuffled(n) if self.shuffle else np.arange(n)
+        return step.epoch(self.data, order[: self.count], self.batch_size, number)
+
+
+class StreamPasses:
+    """Batches as they come, epoch by epoch.
+
+    check: makes Arrays of x, y, w and what errors call them.
+    """
+
+    def __init__(self, stream: Stream, check: Callable[..., Arrays]):
+        self.stream, self.check = stream, check
+        first = check(*stream.first(), "batch 1: ")
+        self.largest, self.target_shape = len(first), first.y.shape[1:]
+
+    @property
+    def steps(self) -> int | None:
+        try:
+            return len(self.stream)
+        except TypeError:
+            return None
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is no further epoch to be had."""
+        return self.stream.ended
+
+    def epoch(self, step: Step, number: int) -> Any:
+        return step.stream(self._batches(number), number)
+
+    def _batches(self, number: int) -> Iterator[Arrays]:
+        batches = self.stream.epoch()
+        for batch in itertools.count(1):
+            try:
+                one = next(batches, None)
+                if one is None:
+                    return
+                data = self.check(*one, f"epoch {number + 1}, batch {batch}: ")
+            except Exception as error:
+                error.add_note(f"from the data of epoch {number + 1}, batch {batch}, which changed nothing")
+                raise
+            yield data
 
 
 def fit(
     model,
-    data: Arrays,
-    validation: Arrays | None,
-    batch_size: int,
-    epochs: int,
-    initial_epoch: int,
+    passes: Passes | StreamPasses,
+    validate: Callable[[], Totals] | None,
+    epochs: range,
+    validation_epochs,
     callbacks: list[Callback],
     verbose: int,
-    shuffle: bool,
 ) -> History:
-    """Train; what `Sequential.fit` does after it has checked its arguments."""
+    """Train; what `Sequential.fit` does after it has checked its arguments.
+
+    validate: the figures of the validation data, which are asked for after validation_epochs.
+    """
     history = History()
     listeners: list[Callback] = [*([ProgressBar(verbose)] if verbose else []), *callbacks, history]
-    steps = math.ceil(len(data) / batch_size)
+    params = {
+        "epochs": epochs.stop,
+        "initial_epoch": epochs.start,  # which a callback may raise when training begins
+        "steps": passes.steps,
+        "verbose": verbose,
+        "validation": validate is not None,
+    }
     for listener in listeners:
         listener.set_model(model)
-        listener.set_params({"epochs": epochs, "steps": steps, "verbose": verbose})
-    before = [c.on_train_batch_begin for c in listeners if _overrides(c, "on_train_batch_begin")]
-    after = [c.on_train_batch_end for c in listeners if _overrides(c, "on_train_batch_end")]
+        listener.set_params(params)
+    before = listening(listeners, "on_train_batch_begin")
+    after = listening(listeners, "on_train_batch_end")
     model.stop_training, model.history = False, history
     step: Step = model.train_step()
     logs: dict[str, Any] = {}
-    for listener in listeners:
-        listener.on_train_begin({})
     try:
-        with threads.blas_threads(step.blas_threads(min(batch_size, len(data)))):
-            for epoch in range(initial_epoch, epochs):
-                for listener in listeners:
-                    listener.on_epoch_begin(epoch, {})
-                step = model.train_step()  # a callback may have changed what is trained, or how
-                logs = _run_epoch(model, step, data, batch_size, epoch, shuffle, before, after).logs()
-                model.epochs_trained += 1
-                if validation is not None:
-                    logs |= evaluate(model, validation, batch_size).logs("val_")
-                for listener in listeners:
-                    listener.on_epoch_end(epoch, logs)
-                if model.stop_training:
-                    break
-    finally:
+        try:
+            for listener in listeners:
+                listener.on_train_begin({})
+            with threads.blas_threads(step.blas_threads(passes.largest)):
+                for epoch in range(params["initial_epoch"], epochs.stop):
+                    for listener in listeners:
+                        listener.on_epoch_begin(epoch, {})
+                    step = model.train_step()  # a callback may have changed what is trained, or how
+                    done = _run_epoch(model, step, passes.epoch(step, epoch), before, after)
+                    if not done:
+                        break
+                    logs = done.logs()
+                    model.epochs_trained += 1
+                    if validate is not None and epoch + 1 in validation_epochs:
+                        for listener in listeners:
+                            listener.on_test_begin({})
+                        figures = validate().logs()
+                        for listener in listeners:
+                            listener.on_test_end(figures)
+                        logs |= {f"val_{name}": value for name, value in figures.items()}
+                    for listener in listeners:
+                        listener.on_epoch_end(epoch, logs)
+                    if model.stop_training or passes.ended:
+                        break
+        except Exception as error:
+            if not any(listener.is_an_end(error) for listener in listeners):
+                raise
         for listener in listeners:
             listener.on_train_end(logs)
+    except BaseException as error:
+        for listener in listeners:
+            listener.on_train_error(error, logs)
+        raise
+    finally:
         step.rest()
         memory.pool.clear()
     return history
 
 
-def _run_epoch(model, step: Step, data, batch_size, number, shuffle, before, after):
-    order = model.shuffled(len(data)) if shuffle else np.arange(len(data))
-    epoch = step.epoch(data, order, batch_size, number)
+def _run_epoch(model, step: Step, epoch, before, after) -> Any:
+    """The epoch, once it is over; None where there was no batch."""
+    batch = 0
     try:
-        for batch in range(math.ceil(len(data) / batch_size)):
+        while epoch.more(batch):
             for hook in before:
                 hook(batch, {})
             epoch.step(batch)
             if after:
-                logs = LazyLogs(epoch.logs)
+                logs = LazyLogs(epoch)
                 for hook in after:
                     hook(batch, logs)
             if model.params is not step.params:
@@ -78,17 +161,14 @@ def _run_epoch(model, step: Step, data, batch_size, number, shuffle, before, aft
                     "a callback moved or rebuilt the model (to, add, pop) within an epoch, whose steps go on "
                     "with the old parameters. Expected: that in on_epoch_begin or on_epoch_end"
                 )
+            batch += 1
             if model.stop_training:
                 break
     except BaseException:
         epoch.abandon()
         raise
     epoch.finish()
-    return epoch
-
-
-def _overrides(callback: Callback, hook: str) -> bool:
-    return getattr(type(callback), hook) is not getattr(Callback, hook)
+    return epoch if batch else None
 
 
 def in_blocks(model, count: int, size: int | None, work) -> list:

@@ -5,17 +5,24 @@ batch over the CPU's cores, `device.py` keeps a GPU busy.
 from __future__ import annotations
 
 import copy
+import itertools
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import activations
+from ..data.arrays import Arrays
 from ..errors import NonFiniteError
 from ..layers import Activation
 from ..layers.base import Layer
 from ..layers.containers import Chain, with_branch
 from ..layers.pools_first import pools_first
+from ..losses import one_hot
+from ..params import Stream
+
+STREAMS = 1 << 32  # where the numbers of random streams for samples begin; layers have those from 0
 
 
 class Head(NamedTuple):
@@ -135,6 +142,11 @@ class Totals:
         self.weight += weight
         self.sums = [a + b for a, b in zip(self.sums, sums)]
 
+    def join(self, other: Totals) -> None:
+        """Add what others add up to."""
+        self.loss, self.weight = self.loss + other.loss, self.weight + other.weight
+        self.sums = [a + b for a, b in zip(self.sums, other.sums)]
+
     def logs(self, prefix: str = "") -> dict[str, Any]:
         """Loss, the mean over samples, and the metrics; waits for the device."""
         host = self.model.ops.to_host
@@ -149,6 +161,31 @@ def figures(model, loss, weight: float, sums, prefix: str = "") -> dict[str, Any
     return out
 
 
+class Augment:
+    """What changes a model's training samples, in order, and the random numbers for it.
+
+    The numbers follow from the model's seed and the step, so they are alike on every device.
+    """
+
+    def __init__(self, model):
+        self.chain, self.params = model.augmentation, model.params
+        self.mixes = any(one.needs_one_hot for one in self.chain)
+        self.classes = model.chain.out_shape[0]
+
+    def __call__(self, ops, x, y) -> tuple[Any, Any]:
+        """Samples x (N, C, H, W) or (N, D) and their targets, changed."""
+        numbers = itertools.count(STREAMS)
+
+        def draw(*shape: int):
+            return ops.uniform(Stream(self.params, next(numbers)), shape)
+
+        if self.mixes and y.dtype.kind != "f":
+            y = one_hot(ops, y, self.classes, x.dtype)
+        for one in self.chain:
+            x, y = one(ops, x, y, draw)
+        return x, y
+
+
 class Step:
     """The step of a compiled model: `epoch(data, order, batch_size)` is a pass over samples in an order."""
 
@@ -156,11 +193,19 @@ class Step:
         self.model, self.ops, self.params = model, model.ops, model.params
         self.optimizer, self.metrics = model.optimizer, [metric for _, metric in model.metrics]
         self.head = head_of(model.layers, model.loss)
+        self.augment = Augment(model) if model.augmentation else None
+        if self.augment and self.augment.mixes:
+            self.head = self.head._replace(loss=self.head.loss.soft())
 
     def epoch(self, data, order, batch_size: int, number: int | None = None) -> Any:
-        """A pass over the samples of data at order: an object of `step(batch)`, which trains on batch number
-        `batch`, `logs()`, and `finish()`.  number: what an error calls the epoch, from 0.
+        """A pass over the samples of data at order: an object of `more(batch)`, whether there is a batch of
+        that number, `step(batch)`, which trains on it, `logs()`, and `finish()`.  number: what an error calls
+        the epoch, from 0.
         """
+        raise NotImplementedError
+
+    def stream(self, batches: Iterator[Arrays], number: int | None = None) -> Any:
+        """A pass over batches as they come: such an object too, whose more(batch) fetches the batch."""
         raise NotImplementedError
 
     def gradients(self, data, index) -> tuple[Any, list, list]:
@@ -174,6 +219,10 @@ class Step:
         """Threads for BLAS while batches of n run."""
         return 1
 
+    def enter(self, x, y) -> tuple[Any, Any]:
+        """Samples as the first layer wants them, and their targets."""
+        return self.model.enter(x, self.ops), y
+
     def walk(self, data, index):
         """The step on the samples at index, slowly and without its update: yields (layer, None) before a
         layer works, and (layer, arrays) with what it made; the loss has no layer.
@@ -181,7 +230,8 @@ class Step:
         x, y, w = data.take(index)
         ops, chain = self.ops, training_chain(self.model.layers, self.ops, self.params.grads, self.head)
         y, w = ops.asarray(y), None if w is None else ops.asarray(w)
-        h, caches = self.model.enter(x, ops), []
+        h, y = self.enter(x, y)
+        caches = []
         for layer in chain.layers:
             yield layer, None
             h, cache = layer.forward(h, train=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..ops import threads
-from ..optimizers import TINY
+from ..optimizers import GATHERED, TINY
 from ..params import Params
 
 LEAST_UPDATE = 1 << 17  # parameters; below, a second thread costs more than it saves
@@ -23,6 +23,7 @@ class Update:
     def __init__(self, params: Params, optimizer, state: dict[str, Any], thread_count: int):
         self.params, self.ops, self.optimizer = params, params.ops, optimizer
         self.state = [state[name] for name in optimizer.state]
+        self.gathered = state.get(GATHERED)
         ranges = params.trainable_ranges()
         pieces = [piece for start, stop in ranges for piece in self.ops.blocks(start, stop)]
         shared = thread_count if params.count() >= LEAST_UPDATE else 1
@@ -30,32 +31,48 @@ class Update:
         self.parts = [pieces[a:b] for a, b in zip(edges, edges[1:])]
 
     def __call__(self, grads: list, loss) -> bool:
-        """Whether the update was made."""
+        """Whether the update was made, or, of an optimizer that waits for more batches, prepared."""
         opt, params = self.optimizer, self.params
-        squared = sum(threads.crew.run(lambda part: self._gather(part, grads), self.parts))
+        last = opt.gathered + 1 == opt.every
+        squared = sum(threads.crew.run(lambda part: self._gather(part, grads, last), self.parts))
         if not math.isfinite(squared):
             squared = self._wide_square()
         if not (math.isfinite(loss) and math.isfinite(squared)):
             return False
+        if not last:
+            self.gathered += params.grads
+            return self._done()
         if opt.clipnorm is not None:
             self.ops.limit_norms(params.grads, params.slots, opt.clipnorm)
         scale = self._scale(squared)
         lr, t = opt.rate(), opt.iterations + 1
         threads.crew.run(lambda part: self._update(part, scale, lr, t), self.parts)
-        params.state[...] = params.pending
-        opt.iterations += 1
-        params.step += 1
+        if self.gathered is not None:
+            self.gathered[...] = 0
+        return self._done()
+
+    def _done(self) -> bool:
+        """The batch has been made use of."""
+        self.params.state[...] = self.params.pending
+        self.optimizer.count()
+        self.params.step += 1
         return True
 
     @np.errstate(all="ignore")  # each thread has a setting of its own
-    def _gather(self, pieces, grads):
-        """Add the replicas' gradients into the first buffer; the sum of squares."""
-        clip, first = self.optimizer.clipvalue, self.params.grads
+    def _gather(self, pieces, grads, last):
+        """Add the replicas' gradients, and with the last batch those that wait, into the first buffer; the
+        sum of squares.
+        """
+        clip, first = self.optimizer.clipvalue if last else None, self.params.grads
         total = 0.0
         for piece in pieces:
             g = first[piece]
             for other in grads[1:]:
                 g += other[piece]
+            if self.gathered is not None:
+                g *= 1 / self.optimizer.every
+                if last:
+                    g += self.gathered[piece]
             if clip is not None:
                 np.clip(g, -clip, clip, out=g)
             total += self.ops.squared_norm(g)

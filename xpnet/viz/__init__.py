@@ -8,6 +8,7 @@ stays open.  matplotlib is imported when something is drawn.
 from .curves import plot_history
 from .grids import plot_feature_maps, plot_images, plot_kernels
 from .matrix import plot_confusion_matrix
+from .rates import plot_rates
 from .regions import animate_decision_regions, decision_regions, plot_decision_regions, plot_points
 from .style import figure, save, style
 
@@ -22,6 +23,7 @@ __all__ = [
     "plot_images",
     "plot_kernels",
     "plot_points",
+    "plot_rates",
     "save",
     "style",
 ]

@@ -43,9 +43,10 @@ def plot_history(history, ax=None):
                 continue
             values = curves[key]
             epochs = list(getattr(history, "epoch", range(len(values))))[: len(values)]
+            points = [(epoch + 1, value) for epoch, value in zip(epochs, values) if value == value]
             label = f"{name}, {part}" if f"val_{name}" in curves else name
             handles += (right if name in metrics and right else ax).plot(
-                [epoch + 1 for epoch in epochs], values, dashes, color=color, label=label,
+                [x for x, _ in points], [y for _, y in points], dashes, color=color, label=label,
                 marker="o" if len(values) <= DOTS else None, markersize=4, markerfacecolor=fill,
             )  # fmt: skip
     ax.set_title("Training curves")

@@ -1,0 +1,270 @@
+"""An ONNX file as a graph of nodes with one data input, all that is constant folded, and every shape a number."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import helper, numpy_helper, shape_inference
+from onnx.reference import ReferenceEvaluator
+
+Sizes = tuple[int, ...]
+BATCH = 1021  # samples where the graph leaves their number open: a prime, which no other size is taken for
+RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+
+
+class OnnxError(ValueError):
+    """An ONNX graph that cannot be read; the message names the operator, the node and what to do."""
+
+
+class Node:
+    """One operator with what is known of its inputs.
+
+    number: its place in the graph.  inputs: the names of its data, None where an input is constant or absent.
+    constants: the arrays of the others, None where an input is data or absent.  in_sizes, out_sizes: the
+    shape of the first data input and of the first output, samples included.
+    """
+
+    def __init__(self, proto, number: int, opset: int, inputs, constants, in_sizes: Sizes, out_sizes: Sizes):
+        self.op = proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}.{proto.op_type}"
+        self.proto, self.number, self.opset = proto, number, opset
+        self.inputs: list[str | None] = inputs
+        self.constants: list[np.ndarray | None] = constants
+        self.in_sizes, self.out_sizes = in_sizes, out_sizes
+        self.attributes = {a.name: _plain(helper.get_attribute_value(a)) for a in proto.attribute}
+        self.output = proto.output[0]
+
+    @property
+    def data(self) -> list[str]:
+        return [name for name in self.inputs if name is not None]
+
+    @property
+    def where(self) -> str:
+        return f"node {self.number} {self.proto.name or self.output!r} ({self.op})"
+
+    def get(self, name: str, default: Any = None, position: int | None = None) -> Any:
+        """An attribute, or the constant input at a position, which newer operators have in its place."""
+        if name in self.attributes:
+            return self.attributes[name]
+        if position is not None and position < len(self.inputs):
+            if self.inputs[position] is not None:
+                self.fail(f"takes its {name} from the data", "a constant")
+            if self.constants[position] is not None:
+                return self.constants[position]
+        return default
+
+    def constant(self, position: int, what: str) -> np.ndarray:
+        """The constant input at a position, which has to be one."""
+        array = self.constants[position] if position < len(self.constants) else None
+        if array is None:
+            self.fail(f"needs its {what} as a constant", "weights among the graph's initializers")
+        return array
+
+    def fail(self, problem: str, expected: str) -> NoReturn:
+        raise OnnxError(f"{self.where}: {problem}. Expected: {expected}")
+
+
+def read(source) -> onnx.ModelProto:
+    """The checked ModelProto of a path, or the one given, with local functions written out."""
+    if isinstance(source, onnx.ModelProto):
+        model, where = source, "the ModelProto"
+    else:
+        try:
+            path = Path(source)
+        except TypeError:
+            raise TypeError(
+                f"load takes the path of an ONNX file or a ModelProto. Received: {type(source).__name__}"
+            ) from None
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no ONNX file {os.fspath(path)!r}")
+        where = str(path)
+        try:
+            model = onnx.load(path)
+        except (DecodeError, OSError, ValueError, onnx.checker.ValidationError) as error:
+            raise OnnxError(
+                f"{where} cannot be read ({error}). It may be cut short or in another format, or a file with "
+                "its weights is missing beside it"
+            ) from error
+    if not model.graph.output:
+        raise OnnxError(f"{where} holds no graph. Expected: an ONNX model with inputs, nodes and outputs")
+    try:
+        onnx.checker.check_model(model)
+        return onnx.inliner.inline_local_functions(model) if model.functions else model
+    except (onnx.checker.ValidationError, RuntimeError, ValueError) as error:
+        raise OnnxError(f"{where} is not a valid ONNX model: {error}") from error
+
+
+class Graph:
+    """The nodes between the one input and the output that is asked for.
+
+    input: its name; in_sizes: its shape, samples (the first axis) included; element: its ONNX type.  nodes:
+    in order, those that depend on the input.  makers: the node that makes a value, by the value's name.
+    """
+
+    def __init__(self, model: onnx.ModelProto, input_shape=None, output: str | None = None):
+        self.opsets = {(o.domain or "ai.onnx"): o.version for o in model.opset_import}
+        self.constants = {t.name: _array(t) for t in model.graph.initializer}
+        self.nodes: list[Node] = []
+        self.makers: dict[str, Node] = {}
+        self.output = self._chosen_output(model, output)
+        protos = self._needed(model)
+        self._choose_input(model, protos, input_shape)
+        self._types = {self.input: helper.make_tensor_type_proto(self.element, self.in_sizes)}
+        self._same: dict[str, str] = {}  # values that another one is, under a second name
+        for number, proto in protos:
+            self._take(proto, number)
+        self.output = self._same.get(self.output, self.output)
+        if self.output in self.constants:
+            raise OnnxError(
+                f"the output {self.output!r} is constant: it does not depend on the input {self.input!r}"
+            )
+
+    def _chosen_output(self, model, output: str | None) -> str:
+        names = [value.name for value in model.graph.output]
+        if output is None:
+            if len(names) > 1:
+                raise OnnxError(
+                    f"the graph has {len(names)} outputs. Received: {', '.join(names)}. Expected: one; name it: "
+                    f"load(..., output={names[0]!r})"
+                )
+            return names[0]
+        made = [name for node in model.graph.node for name in node.output]
+        if output not in made:
+            raise OnnxError(
+                f"the graph has no value of that name. Received: output={output!r}. Expected: one of "
+                f"{', '.join(names)}, or a value inside the graph"
+            )
+        return output
+
+    def _needed(self, model) -> list[tuple[int, onnx.NodeProto]]:
+        """The nodes that the output depends on, in an order in which they can run, with their numbers."""
+        makers = {name: i for i, node in enumerate(model.graph.node) for name in node.output if name}
+        wanted, stack = set(), [self.output]
+        while stack:
+            number = makers.get(stack.pop())
+            if number is not None and number not in wanted:
+                wanted.add(number)
+                stack += model.graph.node[number].input
+        return [(i, model.graph.node[i]) for i in sorted(wanted)]
+
+    def _choose_input(self, model, protos, input_shape) -> None:
+        used = {name for _, proto in protos for name in proto.input}
+        values = [v for v in model.graph.input if v.name not in self.constants and v.name in used]
+        if len(values) != 1:
+            names = ", ".join(v.name for v in values) or "none that the output depends on"
+            raise OnnxError(
+                f"the graph has {len(values)} data inputs. Received: {names}. Expected: one; a part with a "
+                "single input can be cut out by onnx.utils.extract_model"
+            )
+        (value,) = values
+        tensor = value.type.tensor_type
+        if not value.type.HasField("tensor_type"):
+            raise OnnxError(f"the input {value.name!r} is no tensor. Expected: images or vectors")
+        dims = [d.dim_value if d.WhichOneof("value") == "dim_value" else None for d in tensor.shape.dim]
+        self.input, self.element = value.name, tensor.elem_type
+        if input_shape is not None:
+            given = tuple(input_shape) if isinstance(input_shape, (tuple, list)) else (input_shape,)
+            if tensor.HasField("shape") and (
+                len(dims) != len(given) + 1 or any(d not in (None, s) for d, s in zip(dims[1:], given))
+            ):
+                raise OnnxError(
+                    f"input_shape does not fit the graph. Received: {given}. Expected: that of one sample of "
+                    f"{value.name!r}, {_written(dims[1:])}"
+                )
+            dims = [dims[0] if dims else None, *given]
+        if len(dims) < 2 or any(d is None or d < 1 for d in dims[1:]):
+            raise OnnxError(
+                f"the graph leaves the shape of its samples open. Received: {value.name!r} of {_written(dims)}. "
+                "Expected: sizes for all axes but the first; give them: load(..., input_shape=(3, 224, 224))"
+            )
+        self.in_sizes: Sizes = (dims[0] or BATCH, *dims[1:])  # type: ignore[assignment]
+
+    def _take(self, proto, number: int) -> None:
+        """One more node: folded where its inputs are constant, else kept with the shape it yields."""
+        names = [self._same.get(name, name) for name in proto.input]
+        constants = [self.constants.get(name) if name else None for name in names]
+        inputs = [None if not name or name in self.constants else name for name in names]
+        node = Node(proto, number, self.opsets.get("ai.onnx", 1), inputs, constants, (), ())
+        if any(a.type in (a.GRAPH, a.GRAPHS) for a in proto.attribute):
+            node.fail("runs a graph of its own", "a graph without branches and loops; export it anew for inference")
+        if node.op in ("Shape", "Size") and node.data and (sizes := self._sizes(node.data[0])):
+            end = node.get("end", len(sizes))
+            shape = np.int64(sizes)[node.get("start", 0) : end]
+            self.constants[node.output] = shape if node.op == "Shape" else np.int64(np.prod(sizes))
+        elif node.op == "Identity" and node.data:
+            self._same[node.output] = node.data[0]
+        elif not node.data and node.op not in RANDOM:
+            self._fold(node, names)
+        else:
+            self._keep(node, names)
+
+    def _fold(self, node: Node, names) -> None:
+        feeds = {name: a for name, a in zip(node.proto.input, node.constants) if name}
+        try:
+            arrays = ReferenceEvaluator(node.proto, opsets=self._domains()).run(None, feeds)
+        except Exception as error:  # whatever the reference implementation raises
+            raise OnnxError(f"{node.where}: cannot be computed from its constants: {error}") from error
+        self.constants.update((name, np.asarray(a)) for name, a in zip(node.proto.output, arrays) if name)
+
+    def _keep(self, node: Node, names) -> None:
+        types = {}
+        for original, name in zip(node.proto.input, names):
+            if name in self.constants:
+                array = self.constants[name]
+                types[original] = helper.make_tensor_type_proto(
+                    helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
+                )
+            elif name in self._types:
+                types[original] = self._types[name]
+        known = {  # the small ones: targets of Reshape, axes, pads
+            name: numpy_helper.from_array(a)
+            for name, a in zip(node.proto.input, node.constants)
+            if a is not None and a.size <= 64
+        }
+        try:
+            schema = onnx.defs.get_schema(node.proto.op_type, node.opset, "")
+            made = shape_inference.infer_node_outputs(
+                schema, node.proto, types, known,
+                opset_imports=[helper.make_opsetid(*pair) for pair in self._domains().items()],
+            )  # fmt: skip
+        except onnx.defs.SchemaError:
+            made = {}
+        except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
+            raise OnnxError(f"{node.where}: its inputs do not fit: {error}") from error
+        self._types.update(made)
+        node.in_sizes, node.out_sizes = self._sizes(node.data[0]) if node.data else (), self._sizes(node.output)
+        self.nodes.append(node)
+        self.makers.update((name, node) for name in node.proto.output if name)
+
+    def _sizes(self, name: str) -> Sizes:
+        """The shape of a value; () where it is not known."""
+        dims = self._types[name].tensor_type.shape.dim if name in self._types else ()
+        known = all(d.WhichOneof("value") == "dim_value" for d in dims)
+        return tuple(d.dim_value for d in dims) if known else ()
+
+    def _domains(self) -> dict[str, int]:
+        return {"" if domain == "ai.onnx" else domain: v for domain, v in self.opsets.items()}
+
+
+def _array(tensor) -> np.ndarray:
+    try:
+        return numpy_helper.to_array(tensor)
+    except (ValueError, TypeError, OSError, RuntimeError, onnx.checker.ValidationError) as error:
+        raise OnnxError(
+            f"the weight {tensor.name!r} cannot be read: {error}. Expected: its numbers in the file, or in a "
+            "file beside it, and a path, not a ModelProto, where they are"
+        ) from error
+
+
+def _plain(value):
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return tuple(value) if isinstance(value, (list, tuple)) else value
+
+
+def _written(dims) -> str:
+    return "(" + ", ".join("?" if d is None else str(d) for d in dims) + ")"
