@@ -1,7 +1,6 @@
 """A small U-Net finds handwritten digits on textured ground, and names every pixel.
 
-Each image holds two digits, bright or dark, on stripes and clouds that are as bright as they are.  The
-network says for each pixel whether it is ground or which digit it belongs to: eleven classes.  Going down,
+Each image holds four digits, bright or dark, on stripes and clouds that are nearly so themselves.  The network says for each pixel whether it is ground or which digit it belongs to: eleven classes.  Going down,
 convolutions and poolings gather what is there; going up, transposed convolutions bring that back to where it
 is, and at each size the map from the way down is put beside it, which still knows the outlines (O.
 Ronneberger, P. Fischer, T. Brox, U-Net: convolutional networks for biomedical image segmentation, 2015).
@@ -30,24 +29,24 @@ from xpnet.layers import (
     SpatialDropout2D,
 )
 
-SIDE, DIGIT = 32, 16  # pixels of an image, and of a digit in it
+SIDE, CELL, DIGIT = 24, 12, 8  # pixels of an image, of each of its four cells, and of the digit in that
 CLASSES = 11  # the ground and ten digits
 SHOWN = 6  # images in the picture
 
 
 def make_images(digits, labels, count, rng):
-    """Images (count, 1, 32, 32) in [0, 1] and the class of each pixel (count, 32, 32): 0 ground, 1 + digit.
+    """Images (count, 1, 24, 24) in [0, 1] and the class of each pixel (count, 24, 24): 0 ground, 1 + digit.
 
     digits (N, 1, 8, 8), labels (N,).
     """
-    large = digits[:, 0].repeat(2, axis=1).repeat(2, axis=2)
     images = np.stack([texture(rng) for _ in range(count)])
-    classes = np.zeros((count, SIDE, SIDE), np.int64)
+    classes = np.zeros(images.shape, np.int64)
     for image, mask in zip(images, classes):
-        for half in (0, SIDE // 2):  # one digit on the left, one on the right
-            which, top = rng.integers(len(large)), rng.integers(SIDE - DIGIT + 1)
-            place = slice(top, top + DIGIT), slice(half, half + DIGIT)
-            ink, shade = large[which], rng.choice([rng.uniform(0, 0.15), rng.uniform(0.85, 1)])
+        for row, column in np.ndindex(SIDE // CELL, SIDE // CELL):
+            which = rng.integers(len(digits))
+            top, left = CELL * np.array([row, column]) + rng.integers(0, CELL - DIGIT + 1, 2)
+            place = slice(top, top + DIGIT), slice(left, left + DIGIT)
+            ink, shade = digits[which, 0], rng.choice([rng.uniform(0, 0.15), rng.uniform(0.85, 1)])
             image[place] += ink * (shade - image[place])
             mask[place][ink > 0.4] = 1 + labels[which]
     images += rng.normal(0, 0.03, images.shape)
@@ -55,9 +54,9 @@ def make_images(digits, labels, count, rng):
 
 
 def texture(rng):
-    """Stripes of any direction and width over clouds, (32, 32), about 0.2 to 0.8."""
+    """Stripes of any direction and width over clouds, (24, 24), about 0.2 to 0.8."""
     rows, columns = np.mgrid[:SIDE, :SIDE] / SIDE
-    angle, waves, phase = rng.uniform(0, np.pi), rng.uniform(2, 7), rng.uniform(0, 2 * np.pi)
+    angle, waves, phase = rng.uniform(0, np.pi), rng.uniform(1, 5), rng.uniform(0, 2 * np.pi)
     stripes = np.sin(2 * np.pi * waves * (rows * np.cos(angle) + columns * np.sin(angle)) + phase)
     clouds = sum(
         rng.normal() * np.sin(2 * np.pi * (a * rows + b * columns) + rng.uniform(0, 2 * np.pi))

@@ -137,7 +137,7 @@ def test_a_batch_that_is_not_finite_is_named_though_steps_do_not_wait(make_ops, 
             yield batch
 
     model, plain = (net(make_ops(), layers=[L.Flatten(), L.Dense(3)]) for _ in range(2))
-    with pytest.raises(NonFiniteError, match="epoch 1, batch 3.*layer 1"):
+    with pytest.raises(NonFiniteError, match=r"epoch 1, batch 3.*layer 1"):
         model.fit(source(), verbose=0)
     plain.fit(batches[:2], verbose=0)
     assert weights(model) == weights(plain)
@@ -165,7 +165,9 @@ def test_an_error_of_the_data_s_leaves_the_last_step(make_ops):
     assert model.optimizer.iterations == 5
 
 
-def test_part_of_the_samples_trains_where_all_of_them_lie(make_ops):
+@pytest.mark.parametrize("resident", [0.0, 0.5])
+def test_part_of_the_samples_trains_where_all_of_them_lie_or_in_pieces(make_ops, resident, monkeypatch):
+    monkeypatch.setattr(device_training, "RESIDENT", resident)
     x, y = images()
     models = [net(device, precision="float64") for device in ("cpu", make_ops("float64"))]
     logs = [m.fit(x, y, batch_size=BATCH, epochs=2, validation_split=0.2, verbose=0).history for m in models]

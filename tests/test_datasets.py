@@ -430,6 +430,106 @@ def test_bad_cifar_archive_is_named(data):
         assert str(error.value).startswith(str(path)) and "Replace it" in str(error.value)
 
 
+# ------------------------------------------------------------------------------------------------ JPEG copy
+
+
+def jpeg_arrays(n=15, nt=3, mode="RGB", size=(32, 32), seed=0):
+    """({array name: array} as in cifar10-jpeg.npz, {"train": (images, labels), "test": ...} as decoded)."""
+    image = pytest.importorskip("PIL.Image", reason="JPEG files need Pillow: pip install pillow")
+    rng, arrays, pictures = np.random.default_rng(seed), {}, {}
+    for part, count in (("train", n), ("test", nt)):
+        blobs, decoded = [], []
+        for _ in range(count):
+            blob = io.BytesIO()
+            coarse = image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
+            coarse.resize(size).convert(mode).save(blob, "JPEG")
+            blobs.append(blob.getvalue())
+            decoded.append(np.asarray(image.open(blob).convert("RGB")).transpose(2, 0, 1))
+        labels = rng.integers(0, 10, count, dtype=np.uint8)
+        arrays |= {
+            f"{part}_jpeg": np.frombuffer(b"".join(blobs), np.uint8),
+            f"{part}_offsets": np.cumsum([0, *map(len, blobs)]),
+            f"{part}_labels": labels,
+        }
+        pictures[part] = np.stack(decoded), labels
+    return arrays, pictures
+
+
+@pytest.mark.parametrize("folder", ["cifar10-jpeg", "cifar10", "."])
+def test_cifar_is_read_from_its_jpeg_copy(folder, data):
+    arrays, pictures = jpeg_arrays()
+    (data / folder).mkdir(exist_ok=True)
+    np.savez(data / folder / cifar10.JPEGS, **arrays)
+    (images, labels), (test_images, test_labels) = pictures["train"], pictures["test"]
+    (x, y), (xt, yt) = datasets.load_cifar10(raw=True)
+    assert x.shape == (15, 3, 32, 32) and x.dtype == np.uint8 and x.std() > 20 and y.dtype == np.int64
+    for received, expected in ((x, images), (y, labels), (xt, test_images), (yt, test_labels)):
+        np.testing.assert_array_equal(received, expected)
+    assert cifar10.load_data()[0][0].shape == (15, 32, 32, 3)
+
+
+def test_the_original_goes_before_the_copy_wherever_it_lies(data):
+    arrays, _ = jpeg_arrays()
+    (data / "cifar10-jpeg").mkdir()
+    np.savez(data / "cifar10-jpeg" / cifar10.JPEGS, **arrays)
+    batches = cifar_batches()
+    write_cifar_archive(data / cifar10.ARCHIVE, batches)
+    check_cifar(batches)
+
+
+def cut_short(arrays):
+    offsets = arrays["test_offsets"]
+    arrays["test_jpeg"][offsets[2] - 200 : offsets[2]] = 0
+
+
+@pytest.mark.parametrize(
+    "spoil, words",
+    [
+        (lambda a: a.pop("test_labels"), r"is incomplete\. Received: .*test_labels.* Expected: test_jpeg, "),
+        (
+            lambda a: a.update(train_offsets=a["train_offsets"][:-1]),
+            r"do not fit together.*offsets int64 \(15,",
+        ),
+        (lambda a: a.update(train_jpeg=a["train_jpeg"].astype(int)), r"do not fit together.*jpeg int64"),
+        (lambda a: a.update(test_jpeg=a["test_jpeg"][:-1]), r"test_offsets do not lie within test_jpeg"),
+        (lambda a: a["train_offsets"].__setitem__(3, 0), r"train_offsets do not lie within train_jpeg"),
+        (
+            lambda a: a["test_labels"].__setitem__(1, 10),
+            r"classes that there are not. Received: 10 for picture 1",
+        ),
+        (lambda a: a["test_jpeg"].__setitem__(slice(0, 4), 0), r"picture 0 of test_jpeg cannot be used"),
+        (cut_short, r"picture 1 of test_jpeg cannot be used"),
+        (lambda a: a.update(jpeg_arrays(mode="L")[0]), r"picture 0 of train_jpeg .*Received: L, 32x32"),
+        (lambda a: a.update(jpeg_arrays(size=(32, 16))[0]), r"Received: RGB, 32x16 pixels\. .*32x32"),
+        (lambda a: a.update(train_labels=np.array([None])), r"cannot be read \(Object arrays"),
+    ],
+)
+def test_a_bad_jpeg_copy_is_named_with_what_is_wrong(spoil, words, data):
+    arrays, _ = jpeg_arrays()
+    arrays = {name: a.copy() for name, a in arrays.items()}
+    spoil(arrays)
+    np.savez(data / cifar10.JPEGS, **arrays)
+    with pytest.raises(DatasetError, match=words) as error:
+        datasets.load_cifar10()
+    assert str(error.value).startswith(str(data / cifar10.JPEGS))
+
+
+@pytest.mark.parametrize("left", [0, 6, 2000])
+def test_a_truncated_jpeg_copy_is_named(left, data):
+    np.savez(data / cifar10.JPEGS, **jpeg_arrays()[0])
+    whole = (data / cifar10.JPEGS).read_bytes()
+    (data / cifar10.JPEGS).write_bytes(whole[:left])
+    with pytest.raises(DatasetError, match=r"cifar10-jpeg\.npz cannot be read .*Expected: an \.npz file"):
+        datasets.load_cifar10()
+
+
+def test_what_decodes_jpeg_files_is_named_where_it_is_missing(data, monkeypatch):
+    np.savez(data / cifar10.JPEGS, **jpeg_arrays()[0])
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(DatasetError, match="pip install pillow"):
+        datasets.load_cifar10()
+
+
 # ------------------------------------------------------------------------------------------------ download
 
 

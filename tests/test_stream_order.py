@@ -49,6 +49,29 @@ def test_pieces_are_copied_beside_the_steps_and_in_order(stream_order, monkeypat
     assert model.ops.stream.ptr not in {stream for stream, _ in stream_order.copies}, "beside the steps"
 
 
+def test_batches_are_copied_beside_the_steps_and_in_order(stream_order, monkeypatch):
+    """Also where one is larger than all before it, and its place is found anew; some lie there already."""
+    model, (x, y, w) = in_pieces(monkeypatch)
+    edges = [0, 3, 9, 15, 21, 23, 35, 41, 48]
+    batches = [(x[a:b], y[a:b], w[a:b]) for a, b in zip(edges, edges[1:])]
+    model.fit(batches, epochs=4, verbose=0)
+    assert recordings(model)
+    assert len(stream_order.copies) == 4 * 8 * 3, "x, y and w of each batch"
+    assert {pinned for _, pinned in stream_order.copies} == {True}
+    assert model.ops.stream.ptr not in {stream for stream, _ in stream_order.copies}, "beside the steps"
+    with model.ops.running():
+        there = [(model.ops.asarray(x[a:b]), y[a:b], w[a:b]) for a, b in zip(edges, edges[1:])]
+    model.fit(there, epochs=2, verbose=0)
+
+
+def test_batches_that_are_broken_off_give_no_memory_away_that_is_being_copied(stream_order, monkeypatch):
+    model, (x, y, _) = in_pieces(monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit([(x[k : k + 4], y[k : k + 4]) for k in range(0, N, 4)], callbacks=Interrupt(), verbose=0)
+    gc.collect()
+    assert stream_order.copies
+
+
 class Interrupt(xpnet.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if batch == 3:

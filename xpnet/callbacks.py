@@ -1,6 +1,7 @@
 """Callbacks, under the names that Keras gives them, and the learning-rate finder."""
 
 from .training.averaging import WeightAverage
+from .training.backup import BackupAndRestore
 from .training.callbacks import Callback, History, LambdaCallback, ProgressBar, TerminateOnNaN
 from .training.checkpoints import ModelCheckpoint
 from .training.finder import RateCurve, find_learning_rate
@@ -10,6 +11,7 @@ from .training.rates import LearningRateScheduler
 from .training.recorders import CSVLogger, TensorBoard
 
 __all__ = [
+    "BackupAndRestore",
     "CSVLogger",
     "Callback",
     "EarlyStopping",

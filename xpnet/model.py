@@ -272,6 +272,7 @@ class Sequential(Network):
     def train_step(self) -> Any:
         """The training step for the model as it is now."""
         self._need_compiled()
+        assert self.optimizer is not None
         key = (
             self.params,
             self.optimizer,

@@ -71,18 +71,16 @@ class Optimizer(Configurable):
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
         every = gradient_accumulation_steps
-        if every is not None and (
-            isinstance(every, bool) or not isinstance(every, Integral) or not every >= 1
-        ):
+        if isinstance(every, bool) or not (every is None or (isinstance(every, Integral) and int(every) >= 1)):
             raise ValueError(
                 f"gradient_accumulation_steps must be a whole number of at least 1. Received: {every!r}"
             )
-        self.gradient_accumulation_steps = every
+        self.gradient_accumulation_steps = None if every is None else int(every)
 
     @property
     def every(self) -> int:
         """Batches an update."""
-        return int(self.gradient_accumulation_steps or 1)
+        return self.gradient_accumulation_steps or 1
 
     @property
     def kept(self) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """CIFAR-10: 50,000 + 10,000 photographs, 32x32, three channels (red, green, blue), ten classes.
 
 Read from its binary version: five training batches and one test batch, each a run of records of 1 label byte
-and 3072 pixel bytes in C, H, W order.
+and 3072 pixel bytes in C, H, W order.  Or, where XPNET_DATA has none of these but `cifar10-jpeg.npz`, from
+that copy of the pictures as JPEG files (`jpegs.py`), which loses a little: an accuracy on them is not CIFAR-10's.
 
 A. Krizhevsky, Learning multiple layers of features from tiny images, 2009.
 """
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import files
+from . import files, jpegs
 from .arrays import Split, image_split
 from .files import Source, bad_data
 
@@ -22,6 +23,7 @@ CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "
 
 ARCHIVE = "cifar-10-binary.tar.gz"
 FOLDER = "cifar-10-batches-bin"
+JPEGS = "cifar10-jpeg.npz"
 TRAIN = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 TEST = "test_batch.bin"
 IMAGE_SHAPE = (3, 32, 32)
@@ -30,7 +32,7 @@ Batch = tuple[np.ndarray, np.ndarray]
 
 SOURCE = Source(
     title="CIFAR-10",
-    folders=("cifar10", "cifar-10"),
+    folders=("cifar10", "cifar-10", "cifar10-jpeg"),
     mirrors=("https://www.cs.toronto.edu/~kriz/",),
     files={ARCHIVE: "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"},
     note="Only the binary version is read: the Python version (cifar-10-batches-py) is pickled.",
@@ -56,23 +58,26 @@ def load_cifar10(*, raw: bool = False) -> Split:
 
 
 def _read() -> Split:
-    """Images uint8 (N, 3, 32, 32), labels uint8 (N,)."""
-    batches = _find()
-    train = [batches[name] for name in TRAIN]
-    x, y = (np.concatenate(part) for part in zip(*train))
-    return (x, y), batches[TEST]
-
-
-def _find() -> dict[str, Batch]:
-    """{name: batch}, from a folder or an archive under XPNET_DATA, or else from the cached archive."""
-    for home in files.data_folders(SOURCE):
+    """Images uint8 (N, 3, 32, 32), labels uint8 (N,): from a folder or an archive under XPNET_DATA, from the
+    JPEG copy there, or else from the cached archive.
+    """
+    homes = files.data_folders(SOURCE)
+    for home in homes:
         for folder in (home, home / FOLDER):
             if any((folder / name).is_file() for name in (*TRAIN, TEST)):
-                return _read_folder(folder)
+                return _joined(_read_folder(folder))
         archive = next(files.variants(home, ARCHIVE), None)
         if archive is not None:
-            return _read_archive(archive)
-    return _read_archive(files.fetch(SOURCE)[ARCHIVE])
+            return _joined(_read_archive(archive))
+    for home in homes:
+        if (home / JPEGS).is_file():
+            return jpegs.read_set(home / JPEGS, IMAGE_SHAPE, len(CLASS_NAMES))
+    return _joined(_read_archive(files.fetch(SOURCE)[ARCHIVE]))
+
+
+def _joined(batches: dict[str, Batch]) -> Split:
+    x, y = (np.concatenate(part) for part in zip(*(batches[name] for name in TRAIN)))
+    return (x, y), batches[TEST]
 
 
 def _read_folder(folder: Path) -> dict[str, Batch]:

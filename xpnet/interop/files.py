@@ -121,8 +121,8 @@ def _kind(path: Path) -> str:
         return (
             "It is a pickle, as torch.save writes, and pickles can run code, so none is opened here. Convert "
             'it where you trust it: python -c "import torch, safetensors.torch as s; s.save_file('
-            f"torch.load('{path.name}', weights_only=True), '{target}')\" (of a checkpoint, the entry that is "
-            "the state_dict)"
+            f"torch.load('{path.name}', weights_only=True), '{target}')\" (of a checkpoint, its state_dict "
+            "entry)"
         )
     if is_hdf5(path) or is_keras(path):
         return (

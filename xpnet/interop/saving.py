@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import tempfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..config import describe, restore
-from ..errors import ModelFileError, NotBuiltError
+from ..errors import ModelFileError, NotBuiltError, warn
 from ..model import Sequential
 from . import files
 
 FORMAT = "1"
+BESIDE = "xpnet.safetensors"  # the model in a .keras file that xpnet wrote
 STATE = "optimizer."  # prefix of the optimizer's arrays, which only training=True writes
 OURS = ("xpnet", "architecture", "compile", "training")  # keys of the metadata
 
@@ -59,7 +62,40 @@ def save_model(
     if training:
         tensors |= {STATE + name: a for name, a in saved["optimizer"].items()}
         notes["training"] = json.dumps({k: saved[k] for k in ("iterations", "step", "epochs_trained")})
+    if Path(path).suffix == ".keras":
+        _save_keras(model, path, tensors, notes)
+        return
+    if kind := _OTHERS.get(Path(path).suffix):
+        warn(
+            f"{Path(path).name} is named as {kind[0]}. It is a safetensors file all the same, which "
+            f"xpnet.load_model reads; {kind[1]}"
+        )
     files.write(path, tensors, notes)
+
+
+_OTHERS = {
+    ".h5": ("a Keras 2 file", "for Keras 3 use the suffix .keras, or model.save_weights('m.weights.h5')"),
+    ".onnx": ("an ONNX file", "xpnet.interop.onnx.export(model, path) writes one"),
+    ".pt": ("a PyTorch file", "PyTorch loads what model.save_weights('m.safetensors') writes"),
+    ".pth": ("a PyTorch file", "PyTorch loads what model.save_weights('m.safetensors') writes"),
+}
+
+
+def _save_keras(model: Sequential, path, tensors: dict[str, Any], notes: dict[str, str]) -> None:
+    """A .keras file, with what only xpnet knows of the model beside it; where that cannot be, the safetensors
+    file that it would hold, and a warning.
+    """
+    from safetensors.numpy import save
+
+    from . import keras
+
+    try:
+        keras.save(model, path, {BESIDE: save(tensors, notes)})
+    except (ImportError, TypeError) as error:
+        warn(
+            f"{Path(path).name} is a safetensors file, which xpnet.load_model reads, and Keras does not: {error}"
+        )
+        files.write(path, tensors, notes)
 
 
 def weights_of(tensors: dict[str, Any]) -> dict[str, Any]:
@@ -70,6 +106,8 @@ def weights_of(tensors: dict[str, Any]) -> dict[str, Any]:
 def read_model(path, device: Any, custom_objects: dict[str, type] | None) -> Sequential:
     """What `load_model` does."""
     path = Path(path)
+    if files.is_keras(path):
+        return _read_keras(path, device, custom_objects)
     tensors, metadata = files.read(path)
     if "architecture" not in metadata:
         raise ModelFileError(
@@ -121,3 +159,14 @@ def read_model(path, device: Any, custom_objects: dict[str, type] | None) -> Seq
     ) as error:  # fmt: skip
         raise ModelFileError(f"{path} does not describe a model that can be rebuilt: {error}") from error
     return model
+
+
+def _read_keras(path: Path, device: Any, custom_objects: dict[str, type] | None) -> Sequential:
+    """The model of a .keras file, as xpnet or as Keras wrote it."""
+    with zipfile.ZipFile(path) as archive:
+        if BESIDE in archive.namelist():
+            with tempfile.TemporaryDirectory() as folder:
+                return read_model(archive.extract(BESIDE, folder), device, custom_objects)
+    from . import keras
+
+    return keras.from_keras(path, device=device)

@@ -1,7 +1,7 @@
 """Weights alone, as the same torch.nn.Sequential names and shapes them.
 
-    model.save_weights("net.safetensors")      net.load_state_dict(safetensors.torch.load_file("net.safetensors"))
-    model.load_weights("net.safetensors")      safetensors.torch.save_file(net.state_dict(), "net.safetensors")
+    model.save_weights("w.safetensors")    net.load_state_dict(safetensors.torch.load_file("w.safetensors"))
+    model.load_weights("w.safetensors")    safetensors.torch.save_file(net.state_dict(), "w.safetensors")
 
 Modules of another make have other names; `names` says which: {"0": "conv1", "3": "head.fc"} for whole modules
 (or for single arrays), or a function from our name to theirs.
@@ -166,5 +166,6 @@ def _advice(name: str, theirs: str, shape, spare: Mapping[str, tuple[int, ...]])
         return f"; names=lambda name: {prefix!r} + name finds it"
     for other in _close(name, [o for o in spare if spare[o] == tuple(shape) and o.endswith(f".{kind}")]):
         module = other.rpartition(".")[0]
-        return f"; where {module!r} is this layer, names={{{name.rpartition('.')[0]!r}: {module!r}, ...}} says so"
+        ours = name.rpartition(".")[0]
+        return f"; where {module!r} is this layer, names={{{ours!r}: {module!r}, ...}} says so"
     return "; the same layers in the same order, or strict=False, which takes what fits"

@@ -98,7 +98,7 @@ class Net(BaseEstimator):
         """Encoded targets as the loss wants them."""
         return t
 
-    def _with_class_weight(self, samples: Samples, partial: bool) -> Samples:
+    def _with_class_weight(self, samples: Samples) -> Samples:
         return samples
 
     def _score(self, t, outputs, w) -> float:
@@ -112,14 +112,14 @@ class Net(BaseEstimator):
     # -- the course of a fit ---------------------------------------------------------------------------------
 
     def _fit(self, X, y, sample_weight, *, classes=None, partial: bool = False):
-        self._check_arguments(partial)
+        self._check_arguments()
         going_on = hasattr(self, "model_") and (partial or self.warm_start)
         if not going_on:
             vars(self).pop("model_", None)  # its memory is the new one's
         X, y, shape = self._read(X, y, reset=not going_on)
         w = check_weights(sample_weight, X.shape[0], np.dtype(np.float64))
         samples = Samples(X, self._encode(y, classes, going_on, partial), w)
-        samples = self._with_class_weight(samples, partial).present()
+        samples = self._with_class_weight(samples).present()
         rng = check_random_state(self.random_state)
         model = self.model_ if going_on else self._new_model(shape, X.dtype, rng)
         if not (partial and going_on):  # the optimizer starts anew, as in MLPClassifier
@@ -157,7 +157,7 @@ class Net(BaseEstimator):
                 raise
             warn("training was interrupted; the estimator is as the epochs so far have made it")
         finally:
-            for callback in (*callbacks, model.history):  # which would keep the model, and its memory
+            for callback in filter(None, (*callbacks, model.history)):  # they would keep the model's memory
                 vars(callback).pop("model", None)
         self.model_ = model
         self._note(progress, n, going_on)
@@ -237,18 +237,23 @@ class Net(BaseEstimator):
         self._check_outputs(model)
 
     def _split(self, samples: Samples, rng) -> tuple[Samples, Samples]:
-        rows, held_out = train_test_split(
-            np.arange(samples.count),
-            test_size=self.validation_fraction,
-            random_state=rng,
-            stratify=self._strata(samples.t),
-        )
-        if len(held_out) < 2:
+        """Samples to train on, and those that early stopping holds out: with the classes in proportion where
+        there are enough of each.
+        """
+        n = samples.count
+        if n < 4:
             raise ValueError(
-                f"too few samples to hold out. Received: {samples.count} and validation_fraction="
-                f"{self.validation_fraction}. Expected: at least 2 held out; a larger fraction, or "
+                f"too few samples to hold some out. Received: n_samples = {n}. Expected: at least 4, or "
                 "early_stopping=False"
             )
+        held = max(2, math.ceil(n * self.validation_fraction))
+        strata = self._strata(samples.t)
+        if strata is not None:
+            counts = np.bincount(strata)
+            counts = counts[counts > 0]
+            if counts.min() < 2 or min(held, n - held) < len(counts):
+                strata = None
+        rows, held_out = train_test_split(np.arange(n), test_size=held, random_state=rng, stratify=strata)
         return samples.take(rows), samples.take(held_out)
 
     def _scorer(self, held_out: Samples):
@@ -327,7 +332,7 @@ class Net(BaseEstimator):
 
     # -- arguments -------------------------------------------------------------------------------------------
 
-    def _check_arguments(self, partial: bool) -> None:
+    def _check_arguments(self) -> None:
         whole("max_iter", self.max_iter, 1)
         if self.batch_size not in ("auto", "full", -1):
             whole("batch_size", self.batch_size, 1, " (or 'auto', or 'full')")
@@ -338,8 +343,6 @@ class Net(BaseEstimator):
                 raise ValueError(f"{name} must be a number {limit}. Received: {value!r}")
         if self.n_iter_no_change not in (None, math.inf):
             whole("n_iter_no_change", self.n_iter_no_change, 1, " (or None, to train for max_iter)")
-        if partial and self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True: it sees no whole data set")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -394,6 +397,18 @@ def _channels_first(shape, data_format: str) -> Shape:
     if len(shape) == 2:
         return (1, *shape)
     return (shape[2], *shape[:2]) if len(shape) == 3 and data_format == "channels_last" else shape
+
+
+def goes_on(estimator: Any) -> bool:
+    """Whether an estimator has partial_fit; AttributeError says why not."""
+    for name, wrong in (("early_stopping", True), ("class_weight", "balanced")):
+        given = getattr(estimator, name, None)
+        if given is not None and not isinstance(given, dict) and given == wrong:
+            raise AttributeError(
+                f"partial_fit does not support {name}={wrong!r}, which needs all samples at once. Expected: "
+                + ("early_stopping=False" if wrong is True else "{label: weight}, or sample_weight")
+            )
+    return True
 
 
 def keep(estimator: BaseEstimator, given: dict[str, Any]) -> None:

@@ -6,13 +6,14 @@ import numpy as np
 from scipy.special import expit, log_expit, log_softmax, logit, softmax
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 from .. import losses
 from ..activations import Linear, Sigmoid, Softmax
 from ..losses import BinaryCrossentropy, SparseCategoricalCrossentropy
 from .architecture import last_activation
-from .base import Net, keep
+from .base import Net, goes_on, keep
 from .solvers import is_number
 
 
@@ -75,6 +76,7 @@ class NetClassifier(ClassifierMixin, Net):
         """Train on X (N, D), or (N, *input_shape), and labels y (N,) or (N, K); the estimator itself."""
         return self._fit(X, y, sample_weight)
 
+    @available_if(goes_on)
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Train for one more pass, over X and y; the estimator itself.
 
@@ -191,18 +193,15 @@ class NetClassifier(ClassifierMixin, Net):
     def _targets(self, t, loss):
         if self._several or isinstance(loss, SparseCategoricalCrossentropy):
             return t
-        K = self.n_outputs_
-        return t if K == 1 else np.eye(K, dtype=np.float32)[t]
+        return np.eye(self.n_outputs_, dtype=np.float32)[t] if self.out_activation_ == "softmax" else t
 
-    def _with_class_weight(self, samples, partial):
+    def _with_class_weight(self, samples):
         if self.class_weight is None:
             return samples
-        if self._several or (partial and isinstance(self.class_weight, str)):
+        if self._several:
             raise ValueError(
-                f"class_weight={self.class_weight!r} needs "
-                + ("one class a sample" if self._several else "all samples at once, not partial_fit")
-                + ". Expected: sample_weight, or "
-                + ("none" if self._several else "{label: weight}")
+                f"class_weight needs one class a sample. Received: {self.class_weight!r} and multi-label y. "
+                "Expected: sample_weight"
             )
         by_class = self._class_weights(samples)[samples.t]
         return samples._replace(w=by_class if samples.w is None else samples.w * by_class)

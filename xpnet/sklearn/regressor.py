@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
+from sklearn.utils.metaestimators import available_if
 
-from .base import Net
+from .base import Net, goes_on
 
 
 class NetRegressor(RegressorMixin, Net):
@@ -21,6 +22,7 @@ class NetRegressor(RegressorMixin, Net):
         """Train on X (N, D), or (N, *input_shape), and y (N,) or (N, K); the estimator itself."""
         return self._fit(X, y, sample_weight)
 
+    @available_if(goes_on)
     def partial_fit(self, X, y, sample_weight=None):
         """Train for one more pass, over X and y; the estimator itself."""
         return self._fit(X, y, sample_weight, partial=True)

@@ -7,6 +7,8 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from .callbacks import Callback
 
 _averages: weakref.WeakKeyDictionary[Any, WeightAverage] = weakref.WeakKeyDictionary()
@@ -29,6 +31,8 @@ class WeightAverage(Callback):
     averaged once more they lag behind, which on digits gave the same accuracy or a lower one.
     """
 
+    kept = ("updates", "average")
+
     def __init__(
         self,
         decay: float = 0.999,
@@ -45,18 +49,31 @@ class WeightAverage(Callback):
 
     def _forget(self) -> None:
         self._params: Any = None
-        self._average: Any = None  # flat, as params.values; what training goes on with, while the model holds it
+        self._average: Any = None  # as params.values; while the model holds it, what training goes on with
         self.held = False
+
+    @property
+    def average(self) -> dict[str, np.ndarray]:
+        """The averages by the parameters' names in `state_dict`, on the host, while training goes on."""
+        flat = self._params.values if self.held else self._average
+        return {name: self._params.read(flat, slot) for name, slot in self._slots()}
+
+    @average.setter
+    def average(self, arrays: dict[str, np.ndarray]) -> None:
+        for name, slot in self._slots():
+            self._params.write(self._params.values if self.held else self._average, slot, arrays[name])
+
+    def _slots(self):
+        return [(name, slot) for name, slot in self.model._named_slots() if slot in self._params.slots]
 
     def on_train_begin(self, logs=None):
         self._params, self.updates, self.held = self.model.params, 0, False
         with self.model.ops.running():
             self._average = self.model.params.values.copy()
-        self._steps = self.model.optimizer.iterations
         _averages[self.model] = self
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._counts = epoch >= self.start_from_epoch
+        self._counts, self._steps = epoch >= self.start_from_epoch, self.model.optimizer.iterations
         self._hold(False)
 
     def on_train_batch_end(self, batch, logs=None):
@@ -103,8 +120,8 @@ class WeightAverage(Callback):
             return
         if self.model.params is not self._params:
             raise RuntimeError(
-                "the model was moved or rebuilt (to, add, pop) while its weights are averaged. Expected: that "
-                "before fit"
+                "the model was moved or rebuilt (to, add, pop) while its weights are averaged. Expected: "
+                "that before fit"
             )
         values = self._params.values
         with self._params.ops.running():
@@ -118,11 +135,11 @@ class WeightAverage(Callback):
 def weights_in_training(model) -> Iterator[None]:
     """The block finds the weights that training goes on with, also while the model holds their average."""
     average = _averages.get(model)
-    held = average is not None and average.held
-    if held:
-        average._hold(False)
+    if average is None or not average.held:
+        yield
+        return
+    average._hold(False)
     try:
         yield
     finally:
-        if held:
-            average._hold(True)
+        average._hold(True)

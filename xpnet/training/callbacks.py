@@ -5,13 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import NonFiniteError, unknown
-
-if TYPE_CHECKING:
-    from ..model import Sequential
-
 
 BAR = "{desc} {percentage:3.0f}%|{bar:24}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 
@@ -21,8 +17,11 @@ class Callback:
     stop.
     """
 
-    model: Sequential
-    params: dict[str, Any] = {}  # epochs, initial_epoch, steps an epoch or None, verbose, validation: whether
+    kept: tuple[str, ...] = ()  # attributes that a resumed run needs: numbers, text, or dicts of arrays
+
+    model: Any  # a Sequential
+    params: dict[str, Any] = {}  # epochs, initial_epoch, steps an epoch or None, verbose,
+    # validation (whether there is any), callbacks
 
     def set_model(self, model) -> None:
         self.model = model

@@ -27,6 +27,8 @@ class ModelCheckpoint(Monitor):
     many epochs.  keep_last: of the files written, only so many stay.
     """
 
+    kept = ("best", "_batches")
+
     def __init__(
         self,
         filepath,
@@ -61,7 +63,8 @@ class ModelCheckpoint(Monitor):
         if training and save_weights_only:
             raise ValueError("training=True writes more than weights. Expected: save_weights_only=False")
         self.best = initial_value_threshold
-        self.verbose, self.save_freq, self.period = verbose, save_freq, period
+        self.save_freq: Any = save_freq
+        self.verbose, self.period = verbose, period
         self.save_best_only, self.save_weights_only = save_best_only, save_weights_only
         self.training, self.keep_last = training, keep_last
         self._batches = 0

@@ -304,9 +304,14 @@ class DeviceEpoch:
         if self._outer_totals is not None:
             with step.ops.running():
                 step.totals[...] = self._outer_totals
+        self._tell_of(skipped)
+
+    def _tell_of(self, skipped: int) -> None:
+        """NonFiniteError where steps were not made."""
         if skipped:
             batch = self.done - skipped
-            step.fail(*self._samples(batch), self.number, None if self.number is None else batch)
+            data, index = self._samples(batch)
+            self._step.fail(data, index, self.number, None if self.number is None else batch)
 
     def _samples(self, batch: int) -> tuple[Arrays, np.ndarray]:
         """The samples of a batch that was trained on."""
@@ -340,10 +345,7 @@ class DeviceStream(DeviceEpoch):
 
     def _look_back(self) -> None:
         """NonFiniteError where one of the kept batches was not trained on."""
-        skipped = self._look()
-        if skipped:
-            batch = self.done - skipped
-            self._step.fail(*self._samples(batch), self.number, None if self.number is None else batch)
+        self._tell_of(self._look())
         self.kept.clear()
 
     def _index(self, batch):

@@ -35,9 +35,10 @@ class LivePlot(Callback):
 
     def on_train_begin(self, logs=None):
         self._history = History()
-        self._screen = (
-            _Notebook() if _in_notebook() else (_Terminal if _is_terminal(sys.stdout) else _Paper)(self.height)
-        )
+        if _in_notebook():
+            self._screen = _Notebook()
+        else:
+            self._screen = (_Terminal if _is_terminal(sys.stdout) else _Paper)(self.height)
 
     def on_epoch_end(self, epoch, logs=None):
         figures = {n: float(v) for n, v in (logs or {}).items() if is_number(v) and n != "learning_rate"}
@@ -169,7 +170,11 @@ def _characters(history: History, width: int, height: int) -> str:
         panel, title, colour = figure.subplot(1, number), None, iter(COLOURS * len(names))
         for name in part:
             for key, marker, sign in ((name, "hd", "▚"), (f"val_{name}", "braille", "⠪")):
-                points = [(e + 1, v) for e, v in zip(history.epoch, history.history.get(key, [])) if math.isfinite(v)]
+                points = [
+                    (e + 1, v)
+                    for e, v in zip(history.epoch, history.history.get(key, []))
+                    if math.isfinite(v)
+                ]
                 if points:
                     pixel = next(colour)
                     curve = panel.signal(*zip(*points), marker=plotext.marker(marker, pixel)).lines()
@@ -179,7 +184,7 @@ def _characters(history: History, width: int, height: int) -> str:
         panel.title(title)
         panel.label("epoch", "x")
         panel.ruler("x").ticks(_ticks(history.epoch))
-    text = figure.build().string()
+    text = figure.build().string().rstrip("\n")
     figure.clear()
     return text
 

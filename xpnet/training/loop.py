@@ -23,7 +23,7 @@ class Passes:
     def __init__(self, model, data: Arrays, batch_size: int, steps: int | None, shuffle: bool):
         self.model, self.data, self.batch_size, self.shuffle = model, data, batch_size, shuffle
         self.count = len(data) if steps is None else min(len(data), steps * batch_size)
-        self.steps: int | None = math.ceil(self.count / batch_size)
+        self.steps = math.ceil(self.count / batch_size)
         self.largest, self.ended = min(batch_size, len(data)), False
         self.target_shape = data.y.shape[1:]
 
@@ -89,12 +89,13 @@ def fit(
     """
     history = History()
     listeners: list[Callback] = [*([ProgressBar(verbose)] if verbose else []), *callbacks, history]
-    params = {
+    params: dict[str, Any] = {
         "epochs": epochs.stop,
         "initial_epoch": epochs.start,  # which a callback may raise when training begins
         "steps": passes.steps,
         "verbose": verbose,
         "validation": validate is not None,
+        "callbacks": callbacks,
     }
     for listener in listeners:
         listener.set_model(model)

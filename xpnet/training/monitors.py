@@ -18,6 +18,8 @@ class Monitor(Callback):
     difference that is no larger does not count.
     """
 
+    kept: tuple[str, ...] = ("best",)
+
     def __init__(self, monitor: str = "val_loss", mode: str = "auto", min_delta: float = 0.0):
         if mode not in ("auto", "min", "max"):
             raise unknown("mode", mode, ("auto", "min", "max"))
@@ -80,6 +82,8 @@ class EarlyStopping(Monitor):
     is not there is an error.
     """
 
+    kept = ("best", "best_epoch", "best_weights", "wait")
+
     def __init__(
         self,
         monitor: str = "val_loss",
@@ -136,6 +140,8 @@ class ReduceLROnPlateau(Monitor):
     Arguments and behaviour are Keras's.  cooldown: epochs after a reduction in which none is counted.  The
     rate goes into the logs as "learning_rate".  An optimizer that follows a schedule is an error.
     """
+
+    kept = ("best", "wait", "cooldown_counter")
 
     def __init__(
         self,

@@ -29,7 +29,7 @@ class CSVLogger(Callback):
         self._close()
         self.filename.parent.mkdir(parents=True, exist_ok=True)
         self._columns = self._found() if self.append else None
-        self._file = open(self.filename, "a" if self.append else "w", newline="")
+        self._file = self.filename.open("a" if self.append else "w", newline="")
 
     def _found(self) -> list[str] | None:
         """The columns of the file that is there."""
@@ -110,18 +110,18 @@ class TensorBoard(Callback):
         if profile_batch or embeddings_freq or embeddings_metadata:
             raise ValueError(
                 f"there is no profile and no embedding to write. Received: profile_batch={profile_batch!r}, "
-                f"embeddings_freq={embeddings_freq!r}, embeddings_metadata={embeddings_metadata!r}. Expected: "
-                "0, 0 and None"
+                f"embeddings_freq={embeddings_freq!r}, embeddings_metadata={embeddings_metadata!r}. "
+                "Expected: 0, 0 and None"
             )
         every = 1 if update_freq == "batch" else update_freq
         if every != "epoch" and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
             raise ValueError(
-                "update_freq must be 'epoch', 'batch' or a number of batches. Received: "
-                f"{update_freq!r}"
+                f"update_freq must be 'epoch', 'batch' or a number of batches. Received: {update_freq!r}"
             )
         if not histogram_freq >= 0:
             raise ValueError(f"histogram_freq must not be negative. Received: {histogram_freq!r}")
-        self.log_dir, self.histogram_freq, self.update_freq = Path(log_dir), histogram_freq, every
+        self.log_dir, self.histogram_freq = Path(log_dir), histogram_freq
+        self.update_freq: Any = every
         self.write_graph, self.write_images = write_graph, write_images
         self.write_steps_per_second = write_steps_per_second
         self._writers: dict[str, Any] = {}
@@ -185,7 +185,7 @@ class TensorBoard(Callback):
 
 
 def _picture(weight: np.ndarray) -> np.ndarray:
-    """A weight as a picture (H, W) from 0 to 1, wider than high; kernels stand below and beside each other."""
+    """A weight as a picture (H, W) from 0 to 1, wider than high, of which kernels are the tiles."""
     if weight.ndim == 4:
         F, C, KH, KW = weight.shape
         weight = weight.transpose(0, 2, 1, 3).reshape(F * KH, C * KW)

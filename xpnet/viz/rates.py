@@ -16,9 +16,7 @@ def plot_rates(curve, ax=None):
     ax = axes_of(ax, 6.4, 4.0)
     ax.plot(curve.rates, curve.losses, color=PALETTE[6], linewidth=1, alpha=0.6, label="of each batch")
     ax.plot(curve.rates, curve.smoothed, color=PALETTE[0], label="smoothed")
-    ax.axvline(
-        curve.suggestion, color=PALETTE[1], linestyle="--", label=f"suggested: {curve.suggestion:.2g}"
-    )
+    ax.axvline(curve.suggestion, color=PALETTE[1], linestyle="--", label=f"suggested: {curve.suggestion:.2g}")
     ax.set_xscale("log")
     low, high = np.min(curve.smoothed), np.max(curve.smoothed[: np.argmin(curve.smoothed) + 1])
     room = 0.15 * (high - low) or 1.0

@@ -42,11 +42,11 @@ def from_keras(source, **model) -> Sequential:
                 f"{source} holds weights alone. Expected: a .keras file or a Keras model; or build the same "
                 "model here and load_weights"
             )
-        entries = list(read.chain(description, held))
-        layers = [made for entry in entries if (made := read.layer(entry)) is not None]
+        chain = read.chain(description, held)
+        entries = list(read.flat(chain))
         wide = any(a.dtype == np.float64 for entry in entries for a in entry.arrays)
         made = Sequential(
-            layers,
+            read.layers(chain),
             input_shape=read.input_shape(description),
             **{
                 "data_format": "channels_last",
@@ -71,7 +71,9 @@ def to_keras(model: Sequential) -> Any:
     try:
         import keras
     except ImportError as error:
-        raise ImportError(f"to_keras needs Keras ({error}): pip install keras, and one of its backends") from error
+        raise ImportError(
+            f"to_keras needs Keras ({error}): pip install keras, and one of its backends"
+        ) from error
     described = write.entries(model)
     x = inputs = keras.Input(_keras_input_shape(model), dtype=model.dtype.name)
     made: list[tuple[Any, Entry]] = []
@@ -79,7 +81,9 @@ def to_keras(model: Sequential) -> Any:
     def run(chain, x):
         for one in chain:
             if isinstance(one, Join):
-                x = getattr(keras.layers, one.kind)(name=one.name)([run(branch, x) for branch in one.branches])
+                x = getattr(keras.layers, one.kind)(name=one.name)(
+                    [run(branch, x) for branch in one.branches]
+                )
                 continue
             layer = getattr(keras.layers, one.kind)(**one.config)
             made.append((layer, one))
@@ -109,7 +113,7 @@ def load_weights(model: Sequential, source) -> None:
         if description is None:
             _load(model, _by_name(model, held))
         else:
-            _load(model, list(read.chain(description, held)))
+            _load(model, list(read.flat(read.chain(description, held))))
 
 
 def save_weights(model: Sequential, path) -> None:
@@ -117,9 +121,14 @@ def save_weights(model: Sequential, path) -> None:
     archive.write_weights(path, _chain(model))
 
 
-def save(model: Sequential, path) -> None:
-    """Write a .keras file, from which Keras makes the same model, not compiled."""
-    archive.write_model(path, model.name, _keras_input_shape(model), model.dtype.name, _chain(model))
+def save(model: Sequential, path, beside: dict[str, bytes] | None = None) -> None:
+    """Write a .keras file, from which Keras makes the same model, not compiled.
+
+    beside: more files for the archive, by name, of which Keras takes no notice.
+    """
+    archive.write_model(
+        path, model.name, _keras_input_shape(model), model.dtype.name, _chain(model), beside or {}
+    )
 
 
 # -- inside --------------------------------------------------------------------------------------------------
@@ -148,7 +157,9 @@ def _source(source) -> AbstractContextManager[tuple[dict[str, Any] | None, read.
             "keras.Model, or the path of a .keras or .weights.h5 file"
         )
     if not getattr(source, "built", True):
-        raise ModelFileError("the Keras model has no weights yet. Expected: keras.Input(shape) as its first layer")
+        raise ModelFileError(
+            "the Keras model has no weights yet. Expected: keras.Input(shape) as its first layer"
+        )
     return nullcontext(({"class_name": type(source).__name__, "config": source.get_config()}, _Live(source)))
 
 
@@ -238,7 +249,7 @@ def _load(model: Sequential, entries: list[Entry]) -> None:
 def _check_borders(model: Sequential) -> None:
     """ModelFileError where a map is unrolled in an order that would show in the predictions."""
     around = orders(model.layers)
-    for layer in model.layers:
+    for layer in model.all_layers():
         if (
             isinstance(layer, (Flatten, Reshape))
             and len(layer.in_shape) == 3

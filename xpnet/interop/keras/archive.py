@@ -135,8 +135,10 @@ def _fill(held, entries: list[Entry]) -> None:
             group[str(index)] = a
 
 
-def write_model(path, name: str, input_shape: tuple[int, ...], dtype: str, entries: list[Entry]) -> None:
-    """A .keras file: a Sequential, not compiled."""
+def write_model(
+    path, name: str, input_shape: tuple[int, ...], dtype: str, entries: list[Entry], beside: dict[str, bytes]
+) -> None:
+    """A .keras file: a Sequential, not compiled, and more files beside it."""
     shape = [None, *input_shape]
     front = {"batch_shape": shape, "dtype": dtype, "name": "input"}
     layers = [("InputLayer", front), *((entry.kind, entry.config) for entry in entries)]
@@ -163,3 +165,5 @@ def write_model(path, name: str, input_shape: tuple[int, ...], dtype: str, entri
         archive.writestr(METADATA, json.dumps({"keras_version": VERSION}))
         archive.writestr(CONFIG, json.dumps(description))
         archive.writestr(WEIGHTS, weights.getvalue())
+        for name, content in beside.items():
+            archive.writestr(name, content)

@@ -10,7 +10,7 @@ import numpy as np
 from ... import activations as A
 from ... import layers as L
 from ...errors import ModelFileError, warn
-from .write import Entry
+from .write import Entry, Join
 
 
 class Source(Protocol):
@@ -24,8 +24,9 @@ class Source(Protocol):
 CHAINS = ("Sequential", "Functional", "Model")
 
 
-def chain(description: dict[str, Any], source: Source, where: str = "layer") -> Iterator[Entry]:
-    """The layers of a model that run one after another, those of models inside it included.
+def chain(description: dict[str, Any], source: Source, where: str = "layer") -> list[Entry | Join]:
+    """The layers of a model that run one after another or in branches that join again, those of models inside
+    it included.
 
     description: {"class_name", "config"}, as Keras serializes a model.
     """
@@ -35,18 +36,18 @@ def chain(description: dict[str, Any], source: Source, where: str = "layer") -> 
             f"this Keras model does not tell its layers. Received: {kind}. Expected: a Sequential or a "
             "functional model; for one with a call of its own put its layers into keras.Sequential([...])"
         )
-    layers = config["layers"]
-    if kind != "Sequential" and "output_layers" in config:
-        _check_chain(config)
-    for index, one in enumerate(layers):
-        name = one["config"].get("name", "")
-        place = f"{where} {index} {name!r} ({one['class_name']})"
-        if one["class_name"] in CHAINS:
-            yield from chain(one, source.inside(one["class_name"], name), f"{place} > layer")
-            continue
-        arrays = source.arrays(one["class_name"], name)
-        built = {"built_for": (one.get("build_config") or {}).get("input_shape")}
-        yield from plain(Entry(one["class_name"], one["config"] | built, arrays, place))
+    parts: dict[str, list[Entry | Join]] = {}
+    for index, one in enumerate(config["layers"]):
+        kind, name = one["class_name"], one["config"].get("name", str(index))
+        place = f"{where} {index} {name!r} ({kind})"
+        if kind in CHAINS:
+            parts[name] = chain(one, source.inside(kind, name), f"{place} > layer")
+        else:
+            built = {"built_for": (one.get("build_config") or {}).get("input_shape")}
+            parts[name] = [*plain(Entry(kind, one["config"] | built, source.arrays(kind, name), place))]
+    if "output_layers" in config:
+        return Graph(config, parts).unrolled()
+    return [entry for part in parts.values() for entry in part]
 
 
 def input_shape(description: dict[str, Any]) -> tuple[int, ...]:
@@ -72,18 +73,83 @@ def input_shape(description: dict[str, Any]) -> tuple[int, ...]:
     return tuple(shape[1:])
 
 
-def _check_chain(config: dict[str, Any]) -> None:
-    """ModelFileError unless each layer of a functional model is given the output of the one before."""
-    before = None
-    for one in config["layers"]:
-        sources = [t for node in one.get("inbound_nodes", []) for t in _tensors(node)]
-        if (before is None and sources) or (before is not None and sources != [before]):
-            raise ModelFileError(
-                f"the Keras model is no chain. Received: {one['config'].get('name')!r} ({one['class_name']}) "
-                f"with inputs {sources or 'of its own'}. Expected: each layer after the one before it; for "
-                "models with branches model.export('m.onnx', format='onnx') and xpnet.interop.onnx.load"
-            )
-        before = one["config"].get("name")
+class Graph:
+    """A functional model as a graph of its layers.
+
+    inputs, users: by a layer's name, the layers whose outputs it takes and those that take its own.  parts:
+    what each layer is.
+    """
+
+    def __init__(self, config: dict[str, Any], parts: dict[str, list[Entry | Join]]):
+        self.parts = parts
+        self.inputs: dict[str, list[str]] = {}
+        for name, one in zip(parts, config["layers"]):
+            nodes = one.get("inbound_nodes", [])
+            if len(nodes) > 1:
+                self.refuse(name, "is used more than once")
+            self.inputs[name] = [t for node in nodes for t in _tensors(node)]
+        self.users: dict[str, list[str]] = {name: [] for name in parts}
+        for name, sources in self.inputs.items():
+            for one in sources:
+                if name not in self.users[one]:
+                    self.users[one].append(name)
+        ends = config["output_layers"]  # [name, node, tensor], or a list of such
+        self.ends = [ends[0]] if isinstance(ends[0], str) else [end[0] for end in ends]
+
+    def unrolled(self) -> list[Entry | Join]:
+        first = [name for name, sources in self.inputs.items() if not sources]
+        if len(first) != 1:
+            self.refuse(", ".join(first), "are inputs side by side")
+        found, last, merge = self.follow(first[0])
+        if merge is not None:
+            self.refuse(merge, "joins what did not part")
+        if [last] != self.ends:
+            self.refuse(last, f"is not the output, which is {', '.join(self.ends)}")
+        return self.parts[first[0]] + found
+
+    def follow(self, name: str) -> tuple[list[Entry | Join], str, str | None]:
+        """What comes behind a layer up to where its branch joins others, the last layer of that, and the one
+        that joins, if any.
+        """
+        found: list[Entry | Join] = []
+        while users := self.users[name]:
+            if len(users) > 1:
+                name = self.fork(name, found)
+            elif len(self.inputs[users[0]]) > 1:
+                return found, name, users[0]
+            else:
+                name = users[0]
+                found += self.parts[name]
+        return found, name, None
+
+    def fork(self, name: str, found: list[Entry | Join]) -> str:
+        """Append the branches behind a layer; the layer that joins them."""
+        branches: dict[str, list[Entry | Join]] = {}  # by the layer that each ends with
+        merges = set()
+        for user in self.users[name]:
+            if len(self.inputs[user]) > 1:
+                branches[name], merge = [], user
+            else:
+                inner, last, merge = self.follow(user)
+                branches[last] = self.parts[user] + inner
+            merges.add(merge)
+        merge = merges.pop()
+        if merges or merge is None or sorted(self.inputs[merge]) != sorted(branches):
+            self.refuse(name, "parts into branches that do not all join in one layer")
+        join = self.parts[merge][0]
+        if not isinstance(join, Entry) or join.kind not in ("Add", "Concatenate"):
+            self.refuse(merge, "joins branches in another way than Add and Concatenate")
+        if join.kind == "Concatenate":
+            _check_axes(join, (-1,))
+        found.append(Join(join.kind, merge, [branches[one] for one in self.inputs[merge]]))
+        return merge
+
+    def refuse(self, name: str, what: str) -> NoReturn:
+        raise ModelFileError(
+            f"the Keras model is no chain of layers and blocks. Received: {name!r}, which {what}. Expected: "
+            "layers one after another, or in branches that meet in an Add or a Concatenate; for other "
+            "graphs model.export('m.onnx', format='onnx') and xpnet.interop.onnx.load"
+        )
 
 
 def _tensors(node: Any) -> Iterator[str]:
@@ -110,11 +176,16 @@ def plain(entry: Entry) -> Iterator[Entry]:
         window = {key: config[key] for key in ("kernel_size", "strides", "padding", "dilation_rate")}
         many = config["depth_multiplier"]
         yield Entry(
-            "DepthwiseConv2D", shared | window | {"depth_multiplier": many, "use_bias": False}, arrays[:1], where
+            "DepthwiseConv2D",
+            shared | window | {"depth_multiplier": many, "use_bias": False},
+            arrays[:1],
+            where,
         )
         last = {key: config[key] for key in ("filters", "activation", "use_bias")}
         point = {"kernel_size": 1, "strides": 1, "padding": "valid", "dilation_rate": 1, "groups": 1}
-        yield Entry("Conv2D", shared | {"name": f"{config['name']}_pointwise"} | point | last, arrays[1:], where)
+        yield Entry(
+            "Conv2D", shared | {"name": f"{config['name']}_pointwise"} | point | last, arrays[1:], where
+        )
         return
     if kind in ("BatchNormalization", "LayerNormalization", "GroupNormalization") and arrays:
         rest = list(arrays)
@@ -131,8 +202,38 @@ def plain(entry: Entry) -> Iterator[Entry]:
 # -- the layer of an entry -----------------------------------------------------------------------------------
 
 
-def layer(entry: Entry) -> L.Layer | None:
-    """xpnet's layer; None for what only tells a shape."""
+def layers(entries: list[Entry | Join]) -> list[L.Layer]:
+    """xpnet's layers of a chain."""
+    return [made for entry in entries if (made := _layer(entry)) is not None]
+
+
+def flat(entries: list[Entry | Join]) -> Iterator[Entry]:
+    """The layers of a chain and of its branches, in the order of `Sequential.all_layers`."""
+    for entry in entries:
+        if isinstance(entry, Join):
+            for branch in _in_order(entry):
+                yield from flat(branch)
+        else:
+            yield entry
+
+
+def _in_order(join: Join) -> list[list[Entry | Join]]:
+    """The branches as our layer has them: one that adds the input itself is no body."""
+    return sorted(join.branches, key=lambda branch: not branch) if join.kind == "Add" else join.branches
+
+
+def _layer(entry: Entry | Join) -> L.Layer | None:
+    """The layer of an entry; None for what only tells a shape."""
+    if isinstance(entry, Join):
+        branches = [layers(branch) for branch in _in_order(entry)]
+        if entry.kind == "Concatenate":
+            return L.Concatenate(branches, name=entry.name)
+        if len(branches) != 2:
+            raise ModelFileError(
+                f"{entry.name!r} adds up more branches than xpnet's Residual. Received: {len(branches)}. "
+                "Expected: 2; nest them"
+            )
+        return L.Residual(branches[0], branches[1] or None, name=entry.name)
     if entry.kind == "InputLayer":
         return None
     if entry.kind not in _TABLE:
@@ -170,8 +271,6 @@ def _need(entry: Entry, key: str, *values) -> None:
 def _instead(kind: str) -> str:
     if kind.startswith("Random"):
         return "; pictures are varied by xpnet.data while training: leave the layer out"
-    if kind in ("Add", "Concatenate"):
-        return "; branches are Residual and Concatenate here"
     return ""
 
 
@@ -205,7 +304,10 @@ def _conv(entry, config):
 def _depthwise(entry, config):
     channels = entry.arrays[0].shape[2] if entry.arrays else 1
     return L.Conv2D(
-        channels * config["depth_multiplier"], **_window(config), groups=channels, activation=_activation(entry)
+        channels * config["depth_multiplier"],
+        **_window(config),
+        groups=channels,
+        activation=_activation(entry),
     )
 
 

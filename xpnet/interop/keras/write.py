@@ -63,17 +63,23 @@ def entries(model) -> list[Entry | Join]:
                 kind = "Add" if isinstance(layer, L.Residual) else "Concatenate"
                 branches = [list(chain(branch)) for branch in layer.children().values()]
                 yield Join(kind, unique(layer.label), branches)
-            for kind, config in [*_layer(layer, around[layer]), *_behind(layer)]:
+            described = [*_layer(layer, around[layer]), *_behind(layer)]
+            for kind, config in described:
                 own = slots(layer) if kind in WITH_WEIGHTS else []
                 held = [turned(layer, slot, arrays[state[layer, slot.name]], around[layer]) for slot in own]
                 if kind == "Normalization":
                     held.append(np.zeros((), np.int32))  # samples seen, of which Keras makes nothing any more
-                name = unique(layer.label if kind == type(layer).__name__ else f"{layer.label}_{_short(kind)}")
-                given = {"name": name, "trainable": layer.is_trainable, "dtype": model.dtype.name}
+                alone = own or kind == type(layer).__name__ or len(described) == 1
+                name = unique(layer.label if alone else f"{layer.label}_{_short(kind)}")
+                given = {"name": name, "dtype": model.dtype.name}
+                if not layer.is_trainable and own:
+                    given["trainable"] = False
                 yield Entry(kind, given | config, held, layer.where)
 
     lifted = [("Reshape", {"target_shape": [*model.input_shape, 1]})] if model._without_channel else []
-    front = [Entry(kind, {"name": unique("with_channel")} | config, [], "the input") for kind, config in lifted]
+    front = [
+        Entry(kind, {"name": unique("with_channel")} | config, [], "the input") for kind, config in lifted
+    ]
     return [*front, *chain(model.layers)]
 
 

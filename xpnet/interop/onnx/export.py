@@ -16,7 +16,7 @@ from . import layers as _  # registers the exporters of xpnet's own layers
 from .writer import Writer
 
 OPSET = 21  # ONNX Runtime reads it from 1.18 (May 2024) on
-OLDEST = 17  # the first with LayerNormalization
+OLDEST = 18  # the first whose Pad takes axes
 LIMIT = 2**31 - 2**20  # protobuf's 2 GiB, less room for what is no weight
 
 

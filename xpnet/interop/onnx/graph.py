@@ -106,7 +106,7 @@ class Graph:
     """
 
     def __init__(self, model: onnx.ModelProto, input_shape=None, output: str | None = None):
-        self.opsets = {(o.domain or "ai.onnx"): o.version for o in model.opset_import}
+        self.opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
         self.constants = {t.name: _array(t) for t in model.graph.initializer}
         self.nodes: list[Node] = []
         self.makers: dict[str, Node] = {}
@@ -188,7 +188,7 @@ class Graph:
         names = [self._same.get(name, name) for name in proto.input]
         constants = [self.constants.get(name) if name else None for name in names]
         inputs = [None if not name or name in self.constants else name for name in names]
-        node = Node(proto, number, self.opsets.get("ai.onnx", 1), inputs, constants, (), ())
+        node = Node(proto, number, self.opsets.get("", 1), inputs, constants, (), ())
         if any(a.type in (a.GRAPH, a.GRAPHS) for a in proto.attribute):
             node.fail("runs a graph of its own", "a graph without branches and loops; export it anew for inference")
         if node.op in ("Shape", "Size") and node.data and (sizes := self._sizes(node.data[0])):
@@ -205,7 +205,7 @@ class Graph:
     def _fold(self, node: Node, names) -> None:
         feeds = {name: a for name, a in zip(node.proto.input, node.constants) if name}
         try:
-            arrays = ReferenceEvaluator(node.proto, opsets=self._domains()).run(None, feeds)
+            arrays = evaluate(node.proto, feeds, self.opsets)
         except Exception as error:  # whatever the reference implementation raises
             raise OnnxError(f"{node.where}: cannot be computed from its constants: {error}") from error
         self.constants.update((name, np.asarray(a)) for name, a in zip(node.proto.output, arrays) if name)
@@ -229,7 +229,7 @@ class Graph:
             schema = onnx.defs.get_schema(node.proto.op_type, node.opset, "")
             made = shape_inference.infer_node_outputs(
                 schema, node.proto, types, known,
-                opset_imports=[helper.make_opsetid(*pair) for pair in self._domains().items()],
+                opset_imports=imports(self.opsets),
             )  # fmt: skip
         except onnx.defs.SchemaError:
             made = {}
@@ -246,8 +246,16 @@ class Graph:
         known = all(d.WhichOneof("value") == "dim_value" for d in dims)
         return tuple(d.dim_value for d in dims) if known else ()
 
-    def _domains(self) -> dict[str, int]:
-        return {"" if domain == "ai.onnx" else domain: v for domain, v in self.opsets.items()}
+
+def imports(opsets: dict[str, int]) -> list[onnx.OperatorSetIdProto]:
+    return [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
+
+
+def evaluate(proto: onnx.NodeProto, feeds: dict[str, np.ndarray], opsets: dict[str, int]) -> list[np.ndarray]:
+    """A node's outputs by ONNX's own reference implementation."""
+    inputs, outputs = ([onnx.ValueInfoProto(name=name) for name in names] for names in (feeds, proto.output))
+    graph = helper.make_graph([proto], "node", inputs, [value for value in outputs if value.name])
+    return ReferenceEvaluator(helper.make_model(graph, opset_imports=imports(opsets))).run(None, feeds)  # type: ignore
 
 
 def _array(tensor) -> np.ndarray:

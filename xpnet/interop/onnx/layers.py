@@ -128,15 +128,15 @@ def layer_normalization(layer, x: str, to: Writer) -> str:
 
 @register_exporter(L.GroupNormalization)
 def group_normalization(layer, x: str, to: Writer) -> str:
-    weights = to.weight("weight"), to.weight("bias")
-    G = layer.count
-    if to.opset >= 21:  # before, it had a weight a group
-        return to.node("GroupNormalization", x, *weights, num_groups=G, epsilon=layer.epsilon)
+    """As PyTorch writes it: ONNX defines GroupNormalization by E[x^2] - E[x]^2, which loses digits."""
+    G, weight, bias = layer.count, to.weight("weight"), to.weight("bias")
+    if len(layer.in_shape) == 3 and G == layer.in_shape[0]:
+        return to.node("InstanceNormalization", x, weight, bias, epsilon=layer.epsilon)
     groups = to.node("Reshape", x, to.constant("groups", np.int64([0, G, -1])))
-    neutral = to.constant("ones", np.ones(G)), to.constant("zeros", np.zeros(G))
-    xhat = to.node("InstanceNormalization", groups, *neutral, epsilon=layer.epsilon)
-    scale, shift = (_spread(w, layer.in_shape, to) for w in weights)
-    return to.node("Add", to.node("Mul", _reshape(xhat, layer.in_shape, to), scale), shift)
+    ones, zeros = to.constant("ones", np.ones(G)), to.constant("zeros", np.zeros(G))
+    xhat = to.node("InstanceNormalization", groups, ones, zeros, epsilon=layer.epsilon)
+    scaled = to.node("Mul", _reshape(xhat, layer.in_shape, to), _spread(weight, layer.in_shape, to))
+    return to.node("Add", scaled, _spread(bias, layer.in_shape, to))
 
 
 @register_exporter(L.Normalization)
@@ -260,8 +260,12 @@ def _pads(sides) -> list[int]:
 
 
 def _pad(x: str, sides, to: Writer) -> str:
+    """x in a border of zeros.  ONNX Runtime, without `axes`, makes it the border of a pooling behind it, where
+    nothing is zero; and with some of the axes alone it errs where it moves transpositions.
+    """
     top, left, bottom, right = _pads(sides)
-    return to.node("Pad", x, to.constant("pads", np.int64([0, 0, top, left, 0, 0, bottom, right])))
+    pads = to.constant("pads", np.int64([0, 0, top, left, 0, 0, bottom, right]))
+    return to.node("Pad", x, pads, "", to.constant("axes", np.int64([0, 1, 2, 3])))
 
 
 def _spread(weight: str, shape, to: Writer) -> str:

@@ -154,8 +154,9 @@ def pool(flow: Flow, node: Node) -> None:
         kind: Any = AveragePooling2D if mean else MaxPooling2D
         return kind(place.kernel, place.strides, padding, ceil_mode, **given)
 
-    for ceil_mode in (False, True):
-        made: Any = _padded(flow, node, place, lambda padding, ceil=ceil_mode: layer(padding, ceil))
+    ceil = bool(node.get("ceil_mode", 0))
+    for ceil_mode in (ceil, not ceil):
+        made: Any = _padded(flow, node, place, lambda padding, mode=ceil_mode: layer(padding, mode))
         if made is not None and (wanted is None or np.allclose(np.reshape(made.share, np.shape(made.share)[::2] or ()), wanted)):
             break
     else:
@@ -165,7 +166,7 @@ def pool(flow: Flow, node: Node) -> None:
                 "as much on both sides, at most half the window, or auto_pad=SAME_UPPER, or ceil_mode",
             )
         flow.keep(ZeroPadding2D(place.padding))
-        flow.shape, made = _bordered(flow.shape, place.padding), layer("valid", bool(node.get("ceil_mode", 0)))
+        flow.shape, made = _bordered(flow.shape, place.padding), layer("valid", ceil)
     flow.add(node, made)
 
 
@@ -425,6 +426,13 @@ def arithmetic(flow: Flow, node: Node) -> None:
         node.fail("divides by the data, or by zero", "a division by numbers")
     else:
         flow.scale(node, 1 / c, 0.0)
+
+
+@reads("Sum", "Concat", "Max", "Min", "Mean")
+def alone(flow: Flow, node: Node) -> None:
+    """Of one value it is that value."""
+    if len(node.inputs) > 1:
+        node.fail("joins the data with a constant", "the data alone, or Add with a constant")
 
 
 @reads("Cast")
