@@ -1,4 +1,4 @@
-"""Training steps and predictions of the five workloads, on data of the device; set-up and transfers apart."""
+"""Training steps and predictions of the workloads, on data of the device; set-up and transfers apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two devices side by side: the five workloads over batch sizes, or the benchmarks, as a table and a picture.
+"""Two devices side by side: the workloads over batch sizes, or the benchmarks, as a table and a picture.
 
     python -m bench.devices [JOB ...] [--rows FILE] [--plot devices.png]      measures; JOB: WORKLOAD/DEVICE
     python -m bench.devices --from bench.json [--plot devices.png]
@@ -107,8 +107,9 @@ def plot_workloads(found: list[dict]):
 
     with style():
         both = pairs(found)
-        drawn = figure(10.5, 6.2)
-        panels = drawn.subplots(2, 3).ravel()
+        tall = -(-(len(both) + 1) // 3)
+        drawn = figure(10.5, 3.1 * tall)
+        panels = drawn.subplots(tall, 3, squeeze=False).ravel()
         for ax, (name, sides) in zip(panels, both.items()):
             for row, label, color, marker in zip(sides, ("CPU", "GPU"), PALETTE, "os"):
                 sizes = [s["batch"] for s in row["sizes"]]

@@ -28,6 +28,7 @@ STEPS = [
     "lenet/128/auto",
     "mnist-cnn/128/auto",
     *(f"cifar-vgg/{batch}/{precision}" for precision in ("tf32", "bfloat16") for batch in (64, 512)),
+    *(f"resnet9/512/{precision}" for precision in ("tf32", "bfloat16")),
 ]
 RATES = [
     "matmul/8192/tf32",
@@ -65,13 +66,13 @@ class Xpnet:
     def __init__(self, device: str, precision: str):
         self.device, self.precision = device, precision
 
-    def model(self, layers, input_shape, optimizer="Adam"):
-        from xpnet import Sequential, optimizers
+    def model(self, layers, input_shape, optimizer="adam"):
+        from xpnet import Sequential
 
         model = Sequential(
             layers, input_shape=input_shape, device=self.device, precision=self.precision, seed=0
         )
-        model.compile(getattr(optimizers, optimizer)(), "sparse_categorical_crossentropy")
+        model.compile(optimizer, "sparse_categorical_crossentropy")
         return model
 
     def step(self, name: str, batch: int) -> dict:
@@ -79,7 +80,7 @@ class Xpnet:
         from xpnet.ops.threads import blas_threads
 
         work = workloads.WORKLOADS[name]
-        model = self.model(work.layers(), work.input_shape, work.optimizer)
+        model = self.model(work.layers(), work.input_shape, workloads.optimizer(name))
         data = Arrays(*workloads.batch(name, 4 * batch))
         with blas_threads(model.train_step().blas_threads(batch)):
             run = trainer(model, data, batch)

@@ -157,13 +157,11 @@ def workload_errors(name: str, device: str, precision: str) -> dict:
 
 
 def compiled(name: str, device, precision: str) -> Sequential:
-    from xpnet import optimizers
-
     work = workloads.WORKLOADS[name]
     model = Sequential(
         work.layers(), input_shape=work.input_shape, device=device, precision=precision, seed=0
     )
-    model.compile(getattr(optimizers, work.optimizer)(), "sparse_categorical_crossentropy")
+    model.compile(workloads.optimizer(name), "sparse_categorical_crossentropy")
     return model
 
 

@@ -52,6 +52,14 @@ def xpnet_threads(count: int, blas: int) -> Iterator[None]:
         yield
 
 
+def is_plain(model) -> bool:
+    """Whether the network is a chain of the layers and an optimizer that every tutorial has."""
+    known = (layers.Conv2D, layers.Dense, layers.Dropout, layers.Flatten, layers.MaxPooling2D)
+    return type(model.optimizer).__name__ in ("Adam", "Adagrad") and all(
+        isinstance(layer, known) for layer in model.layers
+    )
+
+
 # -- PyTorch -------------------------------------------------------------------------------------------------
 
 
@@ -210,8 +218,8 @@ PEERS = {
     "torch channels_first": Peer(torch_side(False), *TORCH),
     "torch channels_last": Peer(torch_side(True), *TORCH, applies=lambda model: len(model.input_shape) == 3),
     "scikit-learn": Peer(sklearn_side, ("sklearn",), "pip install scikit-learn", is_mlp),
-    "keras on jax": Peer(keras_side, ("keras", "jax"), "pip install keras jax"),
-    "plain numpy": Peer(plain_side),
+    "keras on jax": Peer(keras_side, ("keras", "jax"), "pip install keras jax", is_plain),
+    "plain numpy": Peer(plain_side, applies=is_plain),
 }
 
 

@@ -1,4 +1,4 @@
-"""The five workloads in PyTorch: the same networks, initial weights, optimizers and batches."""
+"""The workloads in PyTorch: the same networks, initial weights, optimizers and batches."""
 
 from __future__ import annotations
 
@@ -14,33 +14,48 @@ from xpnet import layers
 
 def module(model) -> nn.Sequential:
     """The torch.nn.Sequential of an xpnet model of the workloads' layers, with its weights."""
-    made: list[nn.Module] = []
-    for layer in model.layers:
-        made += modules(layer)
-    net = nn.Sequential(*made)
+    net = nn.Sequential(*chain(model.layers, model.layers[0].in_shape))
     net.load_state_dict({k: torch.from_numpy(v) for k, v in model.state_dict().items()})
     return net
 
 
 def fresh(name: str) -> nn.Sequential:
-    """A workload's torch.nn.Sequential with PyTorch's own initial weights, for which no xpnet model is built:
-    shapes come from running it on PyTorch's "meta" device, which has no memory.
+    """A workload's torch.nn.Sequential with PyTorch's own initial weights, for which no xpnet model is built."""
+    return nn.Sequential(*chain(WORKLOADS[name].layers(), WORKLOADS[name].input_shape))
+
+
+def chain(layers, shape) -> list[nn.Module]:
+    """What stands for layers that begin with samples of this shape.
+
+    The shapes between them come from running them on PyTorch's "meta" device, which has no memory.
     """
-    shape, made = WORKLOADS[name].input_shape, []
-    for layer in WORKLOADS[name].layers():
+    made: list[nn.Module] = []
+    for layer in layers:
         made += modules(layer, shape)
         with torch.device("meta"):
-            shape = tuple(nn.Sequential(*modules(layer, shape))(torch.empty(1, *shape)).shape[1:])
-    return nn.Sequential(*made)
+            shape = tuple(nn.Sequential(*modules(layer, shape))(torch.empty(2, *shape)).shape[1:])
+    return made
 
 
 def modules(layer, shape=None) -> list[nn.Module]:
     """What stands for a layer of the workloads; shape: of its input, where the layer is not built."""
     shape = shape or layer.in_shape
     if isinstance(layer, layers.Conv2D):
-        made: nn.Module = nn.Conv2d(shape[0], layer.filters, layer.kernel_size, padding=layer.padding)
+        made: nn.Module = nn.Conv2d(
+            shape[0], layer.filters, layer.kernel_size, padding=layer.padding, bias=layer.use_bias
+        )
     elif isinstance(layer, layers.Dense):
-        made = nn.Linear(shape[0], layer.units)
+        made = nn.Linear(shape[0], layer.units, bias=layer.use_bias)
+    elif isinstance(layer, layers.BatchNormalization):
+        made = nn.BatchNorm2d(shape[0], layer.epsilon, 1 - layer.momentum)
+    elif isinstance(layer, layers.Activation) and layer.function.name == "relu":
+        made = nn.ReLU()
+    elif isinstance(layer, layers.Residual) and not layer.shortcut:
+        made = Residual(layer.body, shape)
+    elif isinstance(layer, layers.GlobalMaxPooling2D):
+        made = nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten())
+    elif isinstance(layer, layers.Rescaling):
+        made = Rescaling(layer.scale)
     elif isinstance(layer, layers.MaxPooling2D):
         made = nn.MaxPool2d(layer.pool_size)
     elif isinstance(layer, layers.Dropout):
@@ -50,6 +65,28 @@ def modules(layer, shape=None) -> list[nn.Module]:
     else:
         raise TypeError(f"no PyTorch counterpart is listed for {layer!r}")
     return [made, nn.ReLU()] if layer.modules == 2 else [made]
+
+
+class Residual(nn.Module):
+    """y = body(x) + x, for layers that keep the shape of their input."""
+
+    def __init__(self, body, shape):
+        super().__init__()
+        self.body = nn.Sequential(*chain(body, shape))
+
+    def forward(self, x):
+        return self.body(x) + x
+
+
+class Rescaling(nn.Module):
+    """y = scale x."""
+
+    def __init__(self, scale: float):
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x):
+        return self.scale * x
 
 
 def set_precision(precision: str) -> None:
@@ -100,8 +137,8 @@ def trainer(
     tx, ty = torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
     if channels_last and tx.ndim == 4:
         net, tx = net.to(memory_format=torch.channels_last), tx.to(memory_format=torch.channels_last)
-    fused = {"fused": True} if WORKLOADS[name].optimizer == "Adam" and way != "eager" else {}
-    optimizer = optimizer_for(net, WORKLOADS[name].optimizer, **fused)
+    fused = {"fused": True} if WORKLOADS[name].optimizer != "Adagrad" and way != "eager" else {}
+    optimizer = optimizer_for(net, WORKLOADS[name].optimizer, **WORKLOADS[name].settings, **fused)
     criterion = nn.CrossEntropyLoss()
 
     def forward(x, y):
@@ -119,10 +156,10 @@ def trainer(
     return _captured(run, optimizer) if way == "graph" else run
 
 
-def optimizer_for(net: nn.Module, kind: str, lr: float = 0.001, **more) -> torch.optim.Optimizer:
-    """Adam or Adagrad with xpnet's defaults."""
-    meant = {"Adam": {"eps": 1e-7}, "Adagrad": {"eps": 1e-7, "initial_accumulator_value": 0.1}}[kind]
-    return getattr(torch.optim, kind)(net.parameters(), lr=lr, **meant, **more)
+def optimizer_for(net: nn.Module, kind: str, learning_rate: float = 0.001, **more) -> torch.optim.Optimizer:
+    """Adam, Adagrad or SGD with xpnet's defaults."""
+    meant = {"Adagrad": {"eps": 1e-7, "initial_accumulator_value": 0.1}, "Adam": {"eps": 1e-7}, "SGD": {}}
+    return getattr(torch.optim, kind)(net.parameters(), lr=learning_rate, **meant[kind], **more)
 
 
 def _captured(run, optimizer) -> Callable[[], None]:

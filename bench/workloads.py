@@ -1,27 +1,27 @@
-"""The five training steps that stand for the field, for xpnet; `bench/torch_steps.py` holds the same for
-PyTorch.
-"""
+"""The six training steps that stand for the field, for xpnet; `bench/torch_steps.py` holds the same for PyTorch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from xpnet import Sequential, optimizers
+from xpnet import Sequential, networks, optimizers
 from xpnet.layers import Conv2D, Dense, Dropout, Flatten, Layer, MaxPooling2D
 
 
 class Workload(NamedTuple):
     """A network, the shape of its input, its batch and its optimizer (a torch.optim class of the same name
-    exists).
+    exists), with the settings that are not xpnet's defaults.
     """
 
     layers: Callable[[], list[Layer]]
     input_shape: tuple[int, ...]
     batch: int
     optimizer: str = "Adam"
+    settings: Mapping[str, Any] = MappingProxyType({})
 
 
 def _digits_cnn():
@@ -87,14 +87,26 @@ WORKLOADS = {
     "lenet": Workload(_lenet, (1, 28, 28), 128),
     "mnist-cnn": Workload(_mnist_cnn, (1, 28, 28), 128),
     "cifar-vgg": Workload(_cifar_vgg, (3, 32, 32), 64),
+    "resnet9": Workload(
+        lambda: networks.resnet9((3, 32, 32), 10),
+        (3, 32, 32),
+        64,
+        "SGD",
+        {"learning_rate": 0.05, "momentum": 0.9, "nesterov": True},
+    ),
 }
+
+
+def optimizer(name: str) -> optimizers.Optimizer:
+    """A workload's optimizer, new."""
+    return getattr(optimizers, WORKLOADS[name].optimizer)(**WORKLOADS[name].settings)
 
 
 def model(name: str, device: str = "cpu", seed: int = 0) -> Sequential:
     """A compiled model of a workload, without metrics."""
     work = WORKLOADS[name]
     made = Sequential(work.layers(), input_shape=work.input_shape, device=device, seed=seed)
-    made.compile(getattr(optimizers, work.optimizer)(), "sparse_categorical_crossentropy")
+    made.compile(optimizer(name), "sparse_categorical_crossentropy")
     return made
 
 

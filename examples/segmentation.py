@@ -1,6 +1,7 @@
 """A small U-Net finds handwritten digits on textured ground, and names every pixel.
 
-Each image holds four digits, bright or dark, on stripes and clouds that are nearly so themselves.  The network says for each pixel whether it is ground or which digit it belongs to: eleven classes.  Going down,
+Each image holds four digits, bright or dark, on stripes and clouds that are nearly so themselves.  The
+network says for each pixel whether it is ground or which digit it belongs to: eleven classes.  Going down,
 convolutions and poolings gather what is there; going up, transposed convolutions bring that back to where it
 is, and at each size the map from the way down is put beside it, which still knows the outlines (O.
 Ronneberger, P. Fischer, T. Brox, U-Net: convolutional networks for biomedical image segmentation, 2015).
@@ -14,11 +15,12 @@ out/segmentation.png.  Needs xpnet[plot].
 """
 
 import argparse
+import math
 from pathlib import Path
 
 import numpy as np
 
-from xpnet import Sequential, datasets, optimizers, viz
+from xpnet import Sequential, datasets, optimizers, schedules, viz
 from xpnet.layers import (
     Activation,
     BatchNormalization,
@@ -86,12 +88,13 @@ def unet(width, *deeper):
     return [*block(width), Concatenate([[], below]), *block(width)]
 
 
-def build(seed=0, device="auto", widths=(16, 32, 64)):
-    """The network, ready to train; it ends in a map of logits for each class."""
+def build(steps, seed=0, device="auto", widths=(16, 32, 64)):
+    """The network, ready to train in so many steps; it ends in a map of logits for each class."""
     model = Sequential(
         [*unet(*widths), Conv2D(CLASSES, 1)], input_shape=(1, SIDE, SIDE), seed=seed, device=device
     )
-    model.compile(optimizer=optimizers.Adam(0.005), loss="sparse_categorical_crossentropy")
+    rate = schedules.CosineDecay(0.004, steps)
+    model.compile(optimizer=optimizers.Adam(rate), loss="sparse_categorical_crossentropy")
     return model
 
 
@@ -126,9 +129,9 @@ def draw(images, classes, guesses, path):
 def main(argv=None):
     """Train, measure and draw; (share of pixels, mean intersection over union)."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=2400, help="to train on")
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--images", type=int, default=3000, help="to train on")
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0, help="of weights, images, shuffles and dropout")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--out", type=Path, default=Path("out"), metavar="DIR", help="where the picture goes")
@@ -139,7 +142,8 @@ def main(argv=None):
     x, y = make_images(*train, args.images, rng)
     xt, yt = make_images(*test, 500, rng)
 
-    model = build(args.seed, args.device)
+    steps = args.epochs * math.ceil(len(x) / args.batch_size)
+    model = build(steps, args.seed, args.device)
     model.summary()
     model.fit(x, y, batch_size=args.batch_size, epochs=args.epochs, validation_data=(xt, yt), verbose=2)
 

@@ -474,6 +474,7 @@ def test_uniform_numbers_are_uniform():
 
     drawn = Ops().uniform(Stream(Params(0, Ops(), np.float32), 1 << 32), (100, 1000))
     assert drawn.shape == (100, 1000)
+    assert len(np.unique((drawn * (1 << 24)).astype(int) % 256)) == 256, "down to the last of 24 bits"
     counts = np.histogram(drawn, 64, (0, 1))[0]
     assert ((counts - 1562.5) ** 2 / 1562.5).sum() < 110  # chi-squared, 63 degrees of freedom
     assert abs(np.corrcoef(drawn[:, :-1].ravel(), drawn[:, 1:].ravel())[0, 1]) < 0.01

@@ -11,8 +11,10 @@ from conftest import cuda_ops
 import xpnet
 from xpnet import layers as L
 from xpnet import optimizers
-from xpnet.data import Cutout, MixUp, RandomCrop, RandomFlip, RandomRotation
+from xpnet.data import Augmentation, Cutout, GaussianNoise, MixUp, RandomCrop, RandomFlip, RandomRotation
 from xpnet.errors import NonFiniteError
+from xpnet.ops.reference import Ops
+from xpnet.params import Params, Stream
 from xpnet.training import device as device_training
 
 N, BATCH = 40, 16  # two batches and a ragged one
@@ -94,9 +96,15 @@ def test_batches_of_growing_sizes_other_types_and_weights_come_one_after_another
     assert_close(*models)
 
 
-def test_batches_that_lie_on_the_device_stay_there(make_ops):
+def test_batches_that_lie_on_the_device_stay_there(make_ops, monkeypatch):
     x, y = images()
-    ops = make_ops()
+    ops, plain = make_ops(), device_training.as_array
+
+    def of_the_host(a, what):
+        assert isinstance(a, np.ndarray) and not ops.owns(a)
+        return plain(a, what)
+
+    monkeypatch.setattr(device_training, "as_array", of_the_host)
     whole, parts = net(make_ops()), net(ops)
     whole.fit(x, y, batch_size=BATCH, epochs=2, shuffle=False, verbose=0)
     with ops.running():
@@ -300,3 +308,40 @@ def test_a_step_with_changes_asks_for_nothing_from_the_device(make_ops):
                 epoch.step(batch)
         epoch.finish()
     assert [one for one in step._recorded.values() if one is not None], "the step with changes was recorded"
+
+
+def test_a_change_of_the_changes_is_recorded_anew(make_ops, monkeypatch):
+    x, y = images(2 * BATCH)
+
+    def fitted():
+        model, noise = net(make_ops()), GaussianNoise(0.5)
+        model.fit(x, y, batch_size=BATCH, epochs=2, augment=noise, verbose=0)
+        noise.stddev = 0.0
+        model.fit(x, y, batch_size=BATCH, epochs=2, augment=noise, verbose=0)
+        return model
+
+    replayed = fitted()
+    never_record(monkeypatch)
+    assert weights(replayed) == weights(fitted())
+
+
+class Burst(Augmentation):
+    def __call__(self, ops, x, y, draw):
+        return x * 1.5e38, y
+
+
+def test_an_error_is_told_of_the_changed_samples(make_ops):
+    model = net(make_ops(), layers=[L.Flatten(), L.Dense(3)])
+    x, y = images()
+    with pytest.raises(NonFiniteError, match=r"epoch 1, batch 1: the loss is (nan|inf).*layer 1"):
+        model.fit(x + 1, y, batch_size=BATCH, augment=Burst(), verbose=0)
+
+
+def test_numbers_are_those_of_the_cpu_at_every_step(make_ops):
+    ops = make_ops()
+    there, here = Params(3, ops, np.float32), Params(3, Ops(), np.float32)
+    for step in (0, 7, 2):
+        there.step = here.step = step
+        with ops.running():
+            found = ops.to_host(ops.uniform(Stream(there, 1 << 32), (5, 7)))
+        np.testing.assert_array_equal(found, Ops().uniform(Stream(here, 1 << 32), (5, 7)))

@@ -1,7 +1,9 @@
 """ONNX export: ONNX Runtime computes from the graph what the model computes here."""
 
+import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,7 +39,8 @@ def runtime(proto):
 def assert_same(model, rng, proto=None, batches=(1, 7), rounding=None):
     """ONNX Runtime and the model agree to 1e-5 of the largest output (at least of 1), batch by batch.
 
-    rounding: the same model in float64; where the model's own rounding makes more, five times that is allowed.
+    rounding: the same model in float64; where the model's own rounding is more than a fifth of that, five
+    times it.
     """
     proto = export(model) if proto is None else proto
     onnx.checker.check_model(proto, full_check=True)
@@ -195,7 +198,9 @@ def grow(rng, precision="float32"):
             lambda: L.Conv2D(
                 groups * number(1, 4), pair(1, 4), pair(1, 2), padding(), pair(1, 2), groups, activation()
             ),
-            lambda: L.Conv2DTranspose(groups * number(1, 3), pair(1, 3), pair(1, 3), padding(), groups=groups),
+            lambda: L.Conv2DTranspose(
+                groups * number(1, 3), pair(1, 3), pair(1, 3), padding(), groups=groups
+            ),
             lambda: L.MaxPooling2D(**pool, ceil_mode=pick(True, False)),
             lambda: L.AveragePooling2D(
                 **pool, ceil_mode=pick(True, False), count_include_pad=pick(None, True, False)
@@ -528,6 +533,7 @@ def test_the_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 def test_without_onnx_the_install_line_is_named():
     code = """
 import sys
+from pathlib import Path
 sys.modules["onnx"] = None
 import xpnet
 try:
@@ -540,6 +546,26 @@ except ImportError as error:
 
 
 def test_the_modules_are_reached_from_the_package():
-    code = "import sys, xpnet; f = xpnet.interop.onnx.export; print(callable(f), 'onnxruntime' in sys.modules)"
+    code = (
+        "import sys, xpnet; f = xpnet.interop.onnx.export; print(callable(f), 'onnxruntime' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.split() == ["True", "False"], done.stderr
+
+
+# -- the example ---------------------------------------------------------------------------------------------
+
+
+def test_the_example_goes_out_and_comes_back(tmp_path, capsys):
+    path = Path(__file__).parents[1] / "examples" / "onnx_roundtrip.py"
+    spec = importlib.util.spec_from_file_location("example_onnx_roundtrip", path)
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    (x, y), (xt, yt) = xpnet.datasets.load_digits()
+    ours, theirs, again, loaded = example.main(["--epochs", "3", "--out", str(tmp_path), "--device", "cpu"])
+    assert example.accuracy(ours, yt) > 0.9
+    assert_close(theirs, ours, 1e-5, least=1)
+    assert_close(again, ours, 1e-5, least=1)
+    assert example.accuracy(loaded.predict(xt), yt) > 0.9
+    out = capsys.readouterr().out
+    assert "Conv - BatchNormalization - Relu - Conv - Relu - MaxPool - Flatten - Gemm - Softmax" in out

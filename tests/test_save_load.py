@@ -25,16 +25,22 @@ from xpnet.layers import (
     BatchNormalization,
     Concatenate,
     Conv2D,
+    Conv2DTranspose,
     Dense,
     Dropout,
     Flatten,
     GlobalAveragePooling2D,
     GlobalMaxPooling2D,
+    GroupNormalization,
     Layer,
     LayerNormalization,
     MaxPooling2D,
+    Normalization,
+    Rescaling,
     Reshape,
     Residual,
+    SpatialDropout2D,
+    UpSampling2D,
     ZeroPadding2D,
 )
 
@@ -84,6 +90,14 @@ LAYERS = {
     ],
     "identity residual": [Residual(Conv2D(2, 3, padding=1))],
     "concatenate": [Concatenate([[Conv2D(2, 1)], [], [Conv2D(1, 3, padding=1), Activation("elu")]])],
+    "transposed conv": [
+        Conv2DTranspose(4, 3, 2, "same", activation="relu"),
+        Conv2DTranspose(2, (3, 2), strides=2, padding=1, output_padding=1, use_bias=False),
+    ],
+    "upsampling": [UpSampling2D((2, 3)), UpSampling2D(2, interpolation="bilinear")],
+    "spatial dropout": [SpatialDropout2D(0.3)],
+    "group norm": [GroupNormalization(2, epsilon=1e-4), GroupNormalization(-1)],
+    "scale": [Rescaling(1 / 255, offset=-1), Normalization(mean=[1.0, 2.0], variance=[3.0, 0.5])],
     "frozen": [Conv2D(2, 3, trainable=False, name="frozen")],
 }
 
@@ -107,7 +121,9 @@ def test_the_table_above_covers_every_layer():
             kind for one in layers for branch in one.children().values() for kind in kinds(branch)
         }
 
-    assert {"Layer"} | set().union(*map(kinds, LAYERS.values())) == set(xpnet.layers.__all__)
+    known = {value.__name__ for value in vars(xpnet.layers).values() if isinstance(value, type)}
+    known = {name for name in known if issubclass(getattr(xpnet.layers, name), Layer)}
+    assert {"Layer"} | set().union(*map(kinds, LAYERS.values())) == known
 
 
 @pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
@@ -309,11 +325,12 @@ def test_a_function_that_cannot_be_described_is_refused_before_anything_is_writt
 # -- written whole or not at all -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stage", ["save_file", "replace"])
-def test_a_save_that_fails_leaves_the_old_file_and_no_litter(stage, tmp_path, monkeypatch):
+@pytest.mark.parametrize("stage", ["save_file", "fsync", "replace"])
+@pytest.mark.parametrize("method", ["save", "save_weights"])
+def test_a_save_that_fails_leaves_the_old_file_and_no_litter(stage, method, tmp_path, monkeypatch):
     path = tmp_path / "m.safetensors"
     model = small()
-    model.save(path)
+    getattr(model, method)(path)
     old = path.read_bytes()
 
     def half(tensors, filename, metadata=None):
@@ -329,10 +346,21 @@ def test_a_save_that_fails_leaves_the_old_file_and_no_litter(stage, tmp_path, mo
     if stage == "save_file":
         monkeypatch.setattr(safetensors, "save_file", half)
     else:
-        monkeypatch.setattr(os, "replace", refuse)
+        monkeypatch.setattr(os, stage, refuse)
     with pytest.raises(OSError, match="no space left"):
-        model.save(path)
+        getattr(model, method)(path)
     assert path.read_bytes() == old and os.listdir(tmp_path) == ["m.safetensors"]
+
+
+def test_the_content_is_on_the_disk_before_it_takes_the_name(tmp_path, monkeypatch):
+    order = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(
+            os, name, lambda *args, name=name, real=real: (order.append(name), real(*args))[1]
+        )
+    small().save(tmp_path / "m.safetensors")
+    assert order == ["fsync", "replace"]
 
 
 def test_saving_over_a_file_replaces_it_and_uses_the_users_permissions(tmp_path):
@@ -343,8 +371,69 @@ def test_saving_over_a_file_replaces_it_and_uses_the_users_permissions(tmp_path)
     assert same(xpnet.load_model(str(path)).state_dict(), other.state_dict())
     (tmp_path / "plain").touch()
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
-    with pytest.raises(FileNotFoundError, match="no folder"):
-        other.save(tmp_path / "missing" / "m.safetensors")
+    path.chmod(0o640)
+    other.save(path)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_link_stays_one_and_the_file_it_names_is_written(tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "best.safetensors").symlink_to(tmp_path / "runs" / "one.safetensors")
+    small().save(tmp_path / "best.safetensors")
+    assert (tmp_path / "best.safetensors").is_symlink()
+    assert os.listdir(tmp_path / "runs") == ["one.safetensors"]
+
+
+def test_a_path_that_cannot_be_written_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no folder .*missing to write m.safetensors into"):
+        small().save(tmp_path / "missing" / "m.safetensors")
+    with pytest.raises(IsADirectoryError, match="is a folder. Expected: the name of a file"):
+        small().save(tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_path_without_a_folder_goes_into_the_current_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small().save("m")
+    assert os.listdir() == ["m"] and xpnet.load_model("m").built
+
+
+# -- notes of one's own --------------------------------------------------------------------------------------
+
+
+def test_metadata_goes_into_the_file_and_changes_nothing_else(tmp_path):
+    model = small()
+    model.save(tmp_path / "m.safetensors", metadata={"author": "me", "data": '{"classes": ["a", "b"]}'})
+    with safetensors.safe_open(tmp_path / "m.safetensors", "numpy") as file:
+        notes = file.metadata()
+    assert (notes["author"], notes["data"]) == ("me", '{"classes": ["a", "b"]}')
+    assert same(xpnet.load_model(tmp_path / "m.safetensors").state_dict(), model.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("metadata", "error", "message"),
+    [
+        ({"n": 3}, TypeError, r"metadata must map names to text. Received: \{'n': 3\}"),
+        ({3: "n"}, TypeError, "must map names to text"),
+        ({"compile": "x"}, ValueError, "a name that xpnet uses itself. Received: 'compile'"),
+    ],
+)
+def test_metadata_that_cannot_be_kept_is_refused(metadata, error, message, tmp_path):
+    with pytest.raises(error, match=message):
+        small().save(tmp_path / "m.safetensors", metadata=metadata)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("suffix", "instead"), [(".h5", "weights.h5"), (".onnx", "interop.onnx"), (".pt", "PyTorch")]
+)
+def test_a_name_that_promises_another_format_is_warned_of_and_loads_all_the_same(suffix, instead, tmp_path):
+    path = tmp_path / f"m{suffix}"
+    with pytest.warns(
+        UserWarning, match=rf"m\{suffix} is named as an? .*safetensors file all the same.*{instead}"
+    ):
+        small().save(path)
+    assert same(xpnet.load_model(path).state_dict(), small().state_dict())
 
 
 # -- files that are no models --------------------------------------------------------------------------------
@@ -384,7 +473,7 @@ def test_a_file_that_is_cut_short_is_refused(share, tmp_path):
 def test_a_file_with_arrays_but_no_architecture_names_the_way_to_use_it(tmp_path):
     path = tmp_path / "foreign.safetensors"
     safetensors.save_file({"0.weight": np.ones((2, 3), np.float32)}, path)
-    with pytest.raises(ModelFileError, match=r"no xpnet architecture. Received: 1 arrays.*load_state_dict"):
+    with pytest.raises(ModelFileError, match=r"no xpnet architecture. Received: 1 arrays.*load_weights"):
         xpnet.load_model(path)
 
 

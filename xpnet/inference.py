@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import weakref
+from typing import Any
 
 import numpy as np
 
@@ -25,12 +27,15 @@ class Inference:
         self.block = min(max(1 << fitting.bit_length(), 16), model.ops.inference_block)
         self.work = sum(layer.multiply_adds() for layer in self.layers)
         self.least = max(LEAST_ROWS * model.params.count(), LEAST_WORK)  # multiply-adds of a thread's share
+        layers, its = self.layers, weakref.ref(model)  # whose memory shall go when nobody else holds it
 
         def make(buffers, view):
-            twins = [clone(layer, model.ops, buffers.grads) for layer in self.layers]
+            model: Any = its()
+            twins = [clone(layer, model.ops, buffers.grads) for layer in layers]
             buffers.bind(twins, view)
 
             def work(x):
+                model: Any = its()
                 y = model.leave(model.infer(model.enter(x, model.ops), layers=twins))
                 return (y.transpose(0, 2, 3, 1) if y.ndim == 4 and model._last else y,)
 
@@ -38,7 +43,7 @@ class Inference:
 
         params = model.params
         buffers = Buffers(params.values, params.grads, params.state, params.pending)
-        self._repeated = Repeated(make, buffers, lambda: parts_of(self.layers))
+        self._repeated = Repeated(make, buffers, lambda: parts_of(layers))
 
     def again(self, x) -> np.ndarray | None:
         """The prediction for x from a recording, in memory of its own; None where there is none."""

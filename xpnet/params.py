@@ -10,6 +10,7 @@ KH, KW), as in PyTorch; memory holds it with its axes in the order that the laye
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +32,16 @@ class Slot:
     def __init__(
         self, layer: Layer, name: str, shape: tuple[int, ...], order: tuple[int, ...] | None, draw: Callable
     ):
-        self.layer, self.name, self.shape, self.draw = layer, name, tuple(shape), draw
+        self._layer = weakref.ref(layer)  # which holds the slot
+        self.name, self.shape, self.draw = name, tuple(shape), draw
         self.order = order or tuple(range(len(self.shape)))
         self.size = math.prod(self.shape)
         self.start = 0
         self.integer = False
+
+    @property
+    def layer(self) -> Any:
+        return self._layer()
 
     def view(self, flat):
         """The slot's part of a flat buffer, in memory order."""

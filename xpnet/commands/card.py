@@ -32,7 +32,7 @@ def save(model, card: Card, path: Path) -> None:
 
 def texts(card: Card) -> dict[str, str]:
     """Its entries as text, for a format that stores nothing else."""
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in asdict(card).items()}
+    return {key: v if isinstance(v, str) else json.dumps(v) for key, v in asdict(card).items()}
 
 
 def read(path: Path) -> Card | None:

@@ -1,8 +1,9 @@
 """CIFAR-10: 50,000 + 10,000 photographs, 32x32, three channels (red, green, blue), ten classes.
 
 Read from its binary version: five training batches and one test batch, each a run of records of 1 label byte
-and 3072 pixel bytes in C, H, W order.  Or, where XPNET_DATA has none of these but `cifar10-jpeg.npz`, from
-that copy of the pictures as JPEG files (`jpegs.py`), which loses a little: an accuracy on them is not CIFAR-10's.
+and 3072 pixel bytes in C, H, W order.  Where XPNET_DATA has none of these, but `cifar10-jpeg.npz`, they are
+read from that: the pictures as JPEG files (see `jpegs`), which loses a little, so that an accuracy on them is
+not CIFAR-10's.
 
 A. Krizhevsky, Learning multiple layers of features from tiny images, 2009.
 """

@@ -93,7 +93,8 @@ def _save_keras(model: Sequential, path, tensors: dict[str, Any], notes: dict[st
         keras.save(model, path, {BESIDE: save(tensors, notes)})
     except (ImportError, TypeError) as error:
         warn(
-            f"{Path(path).name} is a safetensors file, which xpnet.load_model reads, and Keras does not: {error}"
+            f"{Path(path).name} is a safetensors file, which xpnet.load_model reads and Keras does not: "
+            f"{error}"
         )
         files.write(path, tensors, notes)
 

@@ -11,6 +11,7 @@ its `ops`. Only the layer that allocated an array may write to it.
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import activations
@@ -36,7 +37,6 @@ class Layer(Configurable):
     ops: Ops
     where = "layer"  # "layer 3 'dense_1'" once it stands in a model
     label = ""  # the name it goes by in its model
-    parent: Layer | None = None  # the container it stands in
     needs_dx = True  # False on the first layer, whose input nobody trains
     name: str | None = None
     trainable = True
@@ -45,6 +45,7 @@ class Layer(Configurable):
     state_slots: list[Slot] = []
     in_shape: Shape = ()
     out_shape: Shape = ()
+    _parent: weakref.ref[Layer] | None = None
 
     def __init__(
         self,
@@ -90,6 +91,15 @@ class Layer(Configurable):
         return sum(slot.size for slot in self.slots)
 
     @property
+    def parent(self) -> Layer | None:
+        """The container it stands in, which holds it."""
+        return self._parent and self._parent()
+
+    @parent.setter
+    def parent(self, container: Layer) -> None:
+        self._parent = weakref.ref(container)
+
+    @property
     def is_trainable(self) -> bool:
         """Whether the optimizer updates it: neither the layer nor a container around it is frozen."""
         return self.trainable and (self.parent is None or self.parent.is_trainable)
@@ -131,7 +141,8 @@ class Layer(Configurable):
             state.pop(slot.name, None), state.pop("d" + slot.name, None)
         for slot in self.state_slots:
             state.pop(slot.name, None), state.pop("next_" + slot.name, None)
-        state.pop("ops", None), state.pop("stream", None)
+        for name in ("ops", "stream", "_parent"):
+            state.pop(name, None)
         return state | {"slots": [], "state_slots": []}
 
 

@@ -29,9 +29,10 @@ class Architecture:
                 f"the architecture is given more than once. Received: {' and '.join(given)}. Expected: one "
                 "of them, the others None"
             )
-        self.name, self.value = next(iter(given.items()), ("hidden", HIDDEN))
+        self.name, value = next(iter(given.items()), ("hidden", HIDDEN))
+        self.value: Any = value
         self.activation, self.dropout = activation, dropout
-        value, by_layers = self.value, self.name == "layers"
+        by_layers = self.name == "layers"
         self.is_list = (
             by_layers
             and isinstance(value, (list, tuple))
@@ -68,11 +69,9 @@ class Architecture:
         return [*layers, Dense(width)]
 
     def _widths(self) -> tuple[int, ...]:
-        value = self.value
-        if hasattr(value, "layers"):
-            value = [value]
+        several = hasattr(self.value, "__iter__") and not isinstance(self.value, str)
         try:
-            return tuple(whole("a width", units, 1) for units in (value if _is_series(value) else [value]))
+            return tuple(whole("a width", units, 1) for units in (self.value if several else [self.value]))
         except ValueError:
             expected = "widths of hidden layers, (128, 64)"
             if self.name == "layers":
@@ -84,10 +83,6 @@ class Architecture:
             raise ValueError(
                 f"{self.name} cannot be read. Received: {self.value!r}. Expected: {expected}"
             ) from None
-
-
-def _is_series(value) -> bool:
-    return hasattr(value, "__iter__") and not isinstance(value, str)
 
 
 def _called(function: Callable, shape: Shape, outputs: int) -> list[Layer]:

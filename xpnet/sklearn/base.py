@@ -50,18 +50,19 @@ class Samples(NamedTuple):
         return self.take(np.flatnonzero(self.w))
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
         return self.X.shape[0]
 
     @property
     def weight(self) -> float:
-        return float(self.count if self.w is None else self.w.sum())
+        return float(self.number if self.w is None else self.w.sum())
 
 
 class Net(BaseEstimator):
-    """Base of both.  A subclass says what targets are to the network, and what its outputs are to the user."""
+    """Base of both.  A subclass says what targets are to the network, and its outputs to the user."""
 
-    layers: Any
+    classes_: np.ndarray
+    n_outputs_: int
     model_: Sequential
 
     def __init__(
@@ -132,7 +133,7 @@ class Net(BaseEstimator):
         return self
 
     def _train(self, model, samples: Samples, held_out: Samples | None, going_on: bool, partial: bool):
-        n, size = samples.count, self.batch_size
+        n, size = samples.number, self.batch_size
         size = n if size in ("full", -1) else min(n, BATCH if size == "auto" else size)
         if self.alpha:
             solvers.set_penalty(model, self.alpha / (samples.weight / math.ceil(n / size)))
@@ -157,8 +158,8 @@ class Net(BaseEstimator):
                 raise
             warn("training was interrupted; the estimator is as the epochs so far have made it")
         finally:
-            for callback in filter(None, (*callbacks, model.history)):  # they would keep the model's memory
-                vars(callback).pop("model", None)
+            for listener in filter(None, (*callbacks, model.history)):  # they would keep the model's memory
+                listener.__dict__.pop("model", None), listener.__dict__.pop("params", None)
         self.model_ = model
         self._note(progress, n, going_on)
         if not progress.stopped and len(progress.losses) == epochs and patience < math.inf:
@@ -189,10 +190,10 @@ class Net(BaseEstimator):
         )
         features = self.n_features_in_
         if self.input_shape is not None:
-            shape = self.input_shape if isinstance(self.input_shape, (tuple, list)) else (self.input_shape,)
+            shape = tuple(np.atleast_1d(self.input_shape).tolist())
             if math.prod(shape) != features:
                 raise ShapeError(
-                    f"input_shape does not fit the samples. Received: input_shape={tuple(shape)}, which is "
+                    f"input_shape does not fit the samples. Received: input_shape={shape}, which is "
                     f"{math.prod(shape)} numbers, and X with {features} features"
                 )
         if shape is None and not architecture.is_list:
@@ -240,7 +241,7 @@ class Net(BaseEstimator):
         """Samples to train on, and those that early stopping holds out: with the classes in proportion where
         there are enough of each.
         """
-        n = samples.count
+        n = samples.number
         if n < 4:
             raise ValueError(
                 f"too few samples to hold some out. Received: n_samples = {n}. Expected: at least 4, or "
@@ -412,5 +413,7 @@ def goes_on(estimator: Any) -> bool:
 
 
 def keep(estimator: BaseEstimator, given: dict[str, Any]) -> None:
-    """The arguments of __init__, its locals(), under their own names, as scikit-learn wants them."""
-    vars(estimator).update((name, value) for name, value in given.items() if name not in ("self", "__class__"))
+    """Set the arguments of __init__, its locals(), under their own names, as scikit-learn wants them."""
+    for name, value in given.items():
+        if name not in ("self", "__class__"):
+            setattr(estimator, name, value)

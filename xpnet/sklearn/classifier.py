@@ -179,11 +179,11 @@ class NetClassifier(ClassifierMixin, Net):
         softmax = not self._several and self.n_outputs_ == len(self.classes_)
         self.out_activation_ = "softmax" if softmax else "logistic"
         self._ends = last_activation(model.layers)
-        if self.loss is None and not isinstance(self._ends, (Linear, Softmax if softmax else Sigmoid)):
+        kind, name = (Softmax, "softmax") if softmax else (Sigmoid, "sigmoid")
+        if self.loss is None and not isinstance(self._ends, (Linear, kind)):
             raise ValueError(
                 f"{model.layers[-1].where}: the network must end in logits or probabilities. Received: "
-                f"activation={self._ends.name!r}. Expected: none, or {'softmax' if softmax else 'sigmoid'!r}, "
-                f"for y {self._kind()}"
+                f"activation={self._ends.name!r}. Expected: none, or {name!r}, for y {self._kind()}"
             )
 
     def _default_loss(self):

@@ -1,4 +1,4 @@
-"""What MLPClassifier does between epochs: it keeps the losses, stops where they stand still, keeps the best."""
+"""What MLPClassifier does between epochs: keep the losses, stop where they stand still, keep the best."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def _penalised_class(cls: type) -> type:
 
 
 def _restored(cls: type, fields: dict[str, Any]) -> Optimizer:
-    made = object.__new__(_penalised_class(cls))
+    made: Optimizer = object.__new__(_penalised_class(cls))
     vars(made).update({name: value for name, value in fields.items() if name != "owner"})
     return made
 

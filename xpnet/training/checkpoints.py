@@ -113,7 +113,7 @@ class ModelCheckpoint(Monitor):
     def _path(self, logs: dict[str, Any]) -> Path:
         try:
             return Path(self.filepath.format(epoch=self._epoch + 1, **logs))
-        except (LookupError, ValueError, TypeError) as error:
+        except (LookupError, ValueError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"filepath cannot be filled in ({type(error).__name__}: {error}). Received: "
                 f"{self.filepath!r}. Expected: names among epoch, {', '.join(logs)}"

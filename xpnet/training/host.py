@@ -7,6 +7,7 @@ gradients are added in a fixed order, so that bits repeat for a number of thread
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,21 +31,23 @@ class HostReplica(Replica):
 
     def __init__(self, step: HostStep, ops, grads, share: slice, n: int):
         super().__init__(step.model, ops, grads, step.head, share)
-        model, head, params, layers = step.model, step.head, step.params, self.chain.layers
+        head, params, metrics, layers = step.head, step.params, step.metrics, self.chain.layers
+        plain, its = copy.copy(self), weakref.ref(step.model)  # nothing here leads back to the model or step
 
         def make(buffers, view):
-            twin = copy.copy(self)
+            twin = copy.copy(plain)
             twin.chain = Chain([clone(layer, ops, buffers.grads) for layer in layers])
             buffers.bind(twin.chain.layers, view)
 
             def work(x, y):
-                loss, sums = twin.work(model.enter(x, ops), y, None, float(n), step.metrics)
+                model: Any = its()
+                loss, sums = twin.work(model.enter(x, ops), y, None, float(n), metrics)
                 return (loss, *sums)
 
             return work
 
         buffers = Buffers(params.values, grads, params.state, params.pending)
-        more = [head.loss, *([head.folded] if head.folded else []), *step.metrics]
+        more = [head.loss, *([head.folded] if head.folded else []), *metrics]
         self.repeated = Repeated(make, buffers, lambda: parts_of(layers) + more, step.proved)
 
 

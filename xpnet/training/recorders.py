@@ -24,11 +24,12 @@ class CSVLogger(Callback):
         self.filename, self.separator, self.append = Path(filename), separator, append
         self._file: Any = None
         self._columns: list[str] | None = None
+        self._first = True
 
     def on_train_begin(self, logs=None):
         self._close()
         self.filename.parent.mkdir(parents=True, exist_ok=True)
-        self._columns = self._found() if self.append else None
+        self._columns, self._first = self._found() if self.append else None, True
         self._file = self.filename.open("a" if self.append else "w", newline="")
 
     def _found(self) -> list[str] | None:
@@ -49,7 +50,7 @@ class CSVLogger(Callback):
         begun = self._columns is not None
         if self._columns is None:
             self._columns = ["epoch", *_columns(logs)]
-        elif missing := [name for name in logs if name not in self._columns] if self.append else []:
+        elif self._first and (missing := [name for name in logs if name not in self._columns]):
             raise ValueError(
                 f"{self.filename} has other columns. Received: {', '.join(missing)}. Expected: "
                 f"{', '.join(self._columns[1:])}; or append=False, which begins the file anew"
@@ -61,6 +62,7 @@ class CSVLogger(Callback):
             writer.writeheader()
         writer.writerow({"epoch": epoch} | {name: _cell(value) for name, value in logs.items()})
         self._file.flush()
+        self._first = False
 
     def on_train_end(self, logs=None):
         self._close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import weakref
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -90,7 +91,7 @@ class Replica:
     """The layers of one share of a batch."""
 
     def __init__(self, model, ops, grads, head: Head, share: slice):
-        self.model, self.ops, self.head, self.share = model, ops, head, share
+        self.ops, self.head, self.share = ops, head, share
         self.chain = training_chain(model.layers, ops, grads, head)
         if ops.pools_first:
             self.chain = Chain(pools_first(self.chain.layers))
@@ -190,12 +191,17 @@ class Step:
     """The step of a compiled model: `epoch(data, order, batch_size)` is a pass over samples in an order."""
 
     def __init__(self, model):
-        self.model, self.ops, self.params = model, model.ops, model.params
+        self._model = weakref.ref(model)  # whose memory shall go when nobody else holds it
+        self.ops, self.params = model.ops, model.params
         self.optimizer, self.metrics = model.optimizer, [metric for _, metric in model.metrics]
         self.head = head_of(model.layers, model.loss)
         self.augment = Augment(model) if model.augmentation else None
         if self.augment and self.augment.mixes:
             self.head = self.head._replace(loss=self.head.loss.soft())
+
+    @property
+    def model(self) -> Any:
+        return self._model()
 
     def epoch(self, data, order, batch_size: int, number: int | None = None) -> Any:
         """A pass over the samples of data at order: an object of `more(batch)`, whether there is a batch of

@@ -7,7 +7,7 @@
     interop.keras.save(model, "net.keras")                   # keras.saving.load_model reads it
 
 Files need h5py, not Keras.  Keras's images are (N, H, W, C) throughout: `from_keras` makes models with
-data_format="channels_last", and what `to_keras` makes of a channels_first model takes x.transpose(0, 2, 3, 1).
+data_format="channels_last", and what `to_keras` makes of a channels_first one takes x.transpose(0, 2, 3, 1).
 Predictions are the same; how a model is compiled, and what only training sees (regularizers), stays behind.
 """
 
@@ -32,17 +32,21 @@ from .write import Entry, Join
 def from_keras(source, **model) -> Sequential:
     """A model with the layers and weights of a Keras model.
 
-    source: a keras.Sequential or a functional model that is a chain, or the path of a .keras file.  model:
-    more arguments of `Sequential`, such as device and seed.  Raises ModelFileError where a layer has no
-    counterpart.
+    source: a keras.Sequential or a functional model whose branches, if any, join in Add or Concatenate, or
+    the path of a .keras file.  model: more arguments of `Sequential`, such as device and seed.  Raises
+    ModelFileError where a layer has no counterpart.
     """
+    if model.pop("data_format", "channels_last") != "channels_last":
+        raise ValueError(
+            "from_keras makes models with data_format='channels_last', which Keras's layers work in"
+        )
     with _source(source) as (description, held):
         if description is None:
             raise ModelFileError(
                 f"{source} holds weights alone. Expected: a .keras file or a Keras model; or build the same "
                 "model here and load_weights"
             )
-        chain = read.chain(description, held)
+        chain = _chain_of(description, held)
         entries = list(read.flat(chain))
         wide = any(a.dtype == np.float64 for entry in entries for a in entry.arrays)
         made = Sequential(
@@ -110,10 +114,11 @@ def load_weights(model: Sequential, source) -> None:
     """
     model._need_built()
     with _source(source) as (description, held):
-        if description is None:
-            _load(model, _by_name(model, held))
+        if description is not None:
+            entries = list(read.flat(_chain_of(description, held)))
         else:
-            _load(model, list(read.flat(read.chain(description, held))))
+            entries = _by_name(model, held)
+        _load(model, entries)
 
 
 def save_weights(model: Sequential, path) -> None:
@@ -163,6 +168,15 @@ def _source(source) -> AbstractContextManager[tuple[dict[str, Any] | None, read.
     return nullcontext(({"class_name": type(source).__name__, "config": source.get_config()}, _Live(source)))
 
 
+def _chain_of(description: dict[str, Any], held: read.Source) -> list[Entry | Join]:
+    try:
+        return read.chain(description, held)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ModelFileError(
+            f"the Keras model's description cannot be read ({error!r}). Expected: what Keras 3 writes"
+        ) from error
+
+
 def _chain(model: Sequential) -> list[Entry]:
     """The entries of a model without branches."""
     model._need_built()
@@ -186,12 +200,13 @@ def _keras_input_shape(model: Sequential) -> tuple[int, ...]:
     return (H, W) if model._without_channel else (H, W, C)
 
 
-def _by_name(model: Sequential, held: archive.Stored) -> list[Entry]:
+def _by_name(model: Sequential, held: Any) -> list[Entry]:
     """What a .weights.h5 has for each layer of the model, by the names that Keras would give it."""
     groups = held.groups()
     depthwise = any(name.startswith("depthwise") for name in groups)
     counts: Counter[str] = Counter()
-    found, names = [], []
+    found: list[Entry] = []
+    names: list[str] = []
     for ours in _chain(model):
         kind = "Conv2D" if ours.kind == "DepthwiseConv2D" and not depthwise else ours.kind
         names.append(archive.group_name(kind, counts))
@@ -222,7 +237,7 @@ def _load(model: Sequential, entries: list[Entry]) -> None:
         if layer is None:
             raise ShapeError(f"the model has no place for weights. Received: those of Keras's {entry.where}")
         kind = "DepthwiseConv2D" if is_depthwise(layer) else type(layer).__name__
-        if entry is None or entry.kind != kind and {entry.kind, kind} != {"Conv2D", "DepthwiseConv2D"}:
+        if entry is None or (entry.kind != kind and {entry.kind, kind} != {"Conv2D", "DepthwiseConv2D"}):
             raise ShapeError(
                 f"{layer.where}: Keras's layer is another. Received: {entry.where if entry else 'none'}. "
                 f"Expected: a {kind}"

@@ -1,7 +1,7 @@
 """Keras's files, read and written by h5py, without Keras.
 
-A .weights.h5 has a group a layer, layers/dense_1/vars, named by the layer's class and a number, with the arrays
-0, 1, ...  A .keras file is a zip of such a file with the model's description, config.json.
+A .weights.h5 has a group a layer, layers/dense_1/vars, named by the layer's class and a number, with the
+arrays 0, 1, ...  A .keras file is a zip of such a file with the model's description, config.json.
 """
 
 from __future__ import annotations
@@ -95,15 +95,17 @@ def opened(path) -> Iterator[tuple[dict[str, Any] | None, Stored]]:
     h5py = _h5py()
     try:
         if files.is_keras(path):
-            with zipfile.ZipFile(path) as archive, archive.open(WEIGHTS) as weights:
-                with h5py.File(io.BytesIO(weights.read())) as held:
-                    yield json.loads(archive.read(CONFIG)), _stored(held, path)
+            with zipfile.ZipFile(path) as archive:
+                description, weights = json.loads(archive.read(CONFIG)), io.BytesIO(archive.read(WEIGHTS))
+            with h5py.File(weights) as held:
+                yield description, _stored(held, path)
         else:
             with h5py.File(path) as held:
                 yield None, _stored(held, path)
     except (OSError, KeyError, zipfile.BadZipFile, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ModelFileError(
-            f"{path} is not a readable Keras file ({error}). Expected: a .keras or .weights.h5 file of Keras 3"
+            f"{path} is not a readable Keras file ({error}). Expected: a .keras or .weights.h5 file of Keras "
+            "3"
         ) from None
 
 
@@ -113,7 +115,7 @@ def _stored(held, path: Path) -> Stored:
         raise ModelFileError(
             f"{path} is HDF5 in another form. Received: groups {', '.join(list(held)[:4])}"
             + (", as Keras 2 wrote. " if old else ". ")
-            + "Expected: a .keras or .weights.h5 file of Keras 3; open it with Keras and give the model itself"
+            + "Expected: a .keras or .weights.h5 file of Keras 3; open it with Keras and give the model"
         )
     return Stored(held, path.name)
 

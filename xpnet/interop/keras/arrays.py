@@ -1,8 +1,8 @@
 """A model's arrays as Keras orders their axes and features.
 
 Kernels are (KH, KW, C, F) in Keras and (F, C, KH, KW) here; those of dense layers (I, O) and (O, I).  A map
-that becomes a vector is written in H, W, C order there and in C, H, W order here, so the features between such
-a border and the next dense layer are the same in another order: that layer's weights are permuted.
+that becomes a vector is written in H, W, C order there and in C, H, W order here, so the features between
+such a border and the next dense layer are the same in another order: that layer's weights are permuted.
 """
 
 from __future__ import annotations

@@ -67,8 +67,8 @@ def input_shape(description: dict[str, Any]) -> tuple[int, ...]:
         return input_shape(first)
     if not isinstance(shape, (list, tuple)) or None in shape[1:]:
         raise ModelFileError(
-            f"the Keras model leaves the shape of its samples open. Received: {shape}. Expected: fixed sizes, "
-            "by keras.Input(shape) as its first layer or model.build"
+            f"the Keras model leaves the shape of its samples open. Received: {shape}. Expected: fixed "
+            "sizes, by keras.Input(shape) as its first layer or model.build"
         )
     return tuple(shape[1:])
 
@@ -125,14 +125,15 @@ class Graph:
     def fork(self, name: str, found: list[Entry | Join]) -> str:
         """Append the branches behind a layer; the layer that joins them."""
         branches: dict[str, list[Entry | Join]] = {}  # by the layer that each ends with
-        merges = set()
+        merges: set[str | None] = set()
         for user in self.users[name]:
             if len(self.inputs[user]) > 1:
-                branches[name], merge = [], user
+                branches[name] = []
+                merges.add(user)
             else:
-                inner, last, merge = self.follow(user)
+                inner, last, joined_by = self.follow(user)
                 branches[last] = self.parts[user] + inner
-            merges.add(merge)
+                merges.add(joined_by)
         merge = merges.pop()
         if merges or merge is None or sorted(self.inputs[merge]) != sorted(branches):
             self.refuse(name, "parts into branches that do not all join in one layer")

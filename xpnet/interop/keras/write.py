@@ -59,6 +59,8 @@ def entries(model) -> list[Entry | Join]:
 
     def chain(layers) -> Iterator[Entry | Join]:
         for layer in layers:
+            if type(layer) not in _layer.registry:
+                _fail(layer, repr(layer), "layers of xpnet.layers")
             if isinstance(layer, (L.Residual, L.Concatenate)):
                 kind = "Add" if isinstance(layer, L.Residual) else "Concatenate"
                 branches = [list(chain(branch)) for branch in layer.children().values()]
@@ -108,6 +110,8 @@ def _behind(layer: L.Layer) -> Described:
 
 def _function(layer: L.Layer, f: A.ActivationFunction) -> Described:
     """A layer that is the activation f."""
+    if f.name not in A.TABLE:
+        _fail(layer, repr(f), f"one of {', '.join(A.TABLE)}")
     match f:
         case A.LeakyReLU():
             return [("LeakyReLU", {"negative_slope": f.negative_slope})]
@@ -115,8 +119,6 @@ def _function(layer: L.Layer, f: A.ActivationFunction) -> Described:
             return [("ELU", {"alpha": f.alpha})]
         case A.GELU() if f.approximate:
             _fail(layer, repr(f), "GELU(approximate=False), which Keras's layers have")
-    if f.name not in PLAIN:
-        _fail(layer, repr(f), f"one of {', '.join(A.TABLE)}")
     return [("Activation", {"activation": f.name})]
 
 
@@ -126,7 +128,7 @@ def _function(layer: L.Layer, f: A.ActivationFunction) -> Described:
 @singledispatch
 def _layer(layer: Any, order: Orders) -> Described:
     """What Keras makes of a layer, its activation apart."""
-    _fail(layer, repr(layer), "layers of xpnet.layers")
+    raise NotImplementedError(f"{type(layer).__name__} is not in the table")
 
 
 @_layer.register(L.Residual)
@@ -261,8 +263,9 @@ def _in_our_order(layer: L.Layer, order: Orders) -> Described:
     return [TO_CHANNELS_FIRST]
 
 
-@_layer.register
-def _(layer: L.Dropout, order):
+@_layer.register(L.Dropout)
+@_layer.register(L.SpatialDropout2D)
+def _(layer, order):
     # masks alone in training and a factor in inference: Keras's layer and the factor in both
     scaled: Described = [("Rescaling", {"scale": 1 - layer.rate})] if layer.scaling == "inference" else []
     return [(type(layer).__name__, {"rate": layer.rate}), *scaled]

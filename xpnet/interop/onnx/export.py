@@ -12,7 +12,7 @@ import onnx
 from ... import __version__
 from ...network import Network
 from ..files import whole
-from . import layers as _  # registers the exporters of xpnet's own layers
+from . import layers  # noqa: F401 - it registers the exporters of xpnet's own
 from .writer import Writer
 
 OPSET = 21  # ONNX Runtime reads it from 1.18 (May 2024) on
@@ -49,8 +49,8 @@ def export(
     size = sum(array.size for array in state.values()) * kind.itemsize
     if size > LIMIT:
         raise ValueError(
-            f"the model is too large for an ONNX file. Received: {size:,} bytes of weights. Expected: at most "
-            f"{LIMIT:,}" + ("; dtype='float32' takes half" if kind == np.float64 else "")
+            f"the model is too large for an ONNX file. Received: {size:,} bytes of weights. Expected: at "
+            f"most {LIMIT:,}" + ("; dtype='float32' takes half" if kind == np.float64 else "")
         )
 
     graph = onnx.GraphProto(name=model.name or "network")
@@ -89,7 +89,7 @@ def _enter(model: Network, to: Writer) -> str:
     """The user's input in the layers' order."""
     to = to.at("input", "the input")
     if len(model.input_shape) == 2:  # images without a channel axis
-        return to.node("Unsqueeze", "input", to.constant("axes", np.int64([1])))
+        return to.node("Unsqueeze", "input", to.constant("axes", [1]))
     if len(model.input_shape) == 3 and model.data_format == "channels_last":
         return to.node("Transpose", "input", perm=(0, 3, 1, 2))
     return "input"

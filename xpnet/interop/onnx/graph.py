@@ -14,6 +14,7 @@ from onnx.reference import ReferenceEvaluator
 
 Sizes = tuple[int, ...]
 BATCH = 1021  # samples where the graph leaves their number open: a prime, which no other size is taken for
+SMALL = 64  # elements of a constant that may say a shape: the target of Reshape, axes, pads
 RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 
 
@@ -211,40 +212,43 @@ class Graph:
         self.constants.update((name, np.asarray(a)) for name, a in zip(node.proto.output, arrays) if name)
 
     def _keep(self, node: Node, names) -> None:
-        types = {}
-        for original, name in zip(node.proto.input, names):
-            if name in self.constants:
-                array = self.constants[name]
-                types[original] = helper.make_tensor_type_proto(
-                    helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
-                )
-            elif name in self._types:
-                types[original] = self._types[name]
-        known = {  # the small ones: targets of Reshape, axes, pads
-            name: numpy_helper.from_array(a)
-            for name, a in zip(node.proto.input, node.constants)
-            if a is not None and a.size <= 64
+        types = {
+            original: self._types[name]
+            for original, name in zip(node.proto.input, names)
+            if name in self._types and name not in self.constants
         }
-        try:
-            schema = onnx.defs.get_schema(node.proto.op_type, node.opset, "")
-            made = shape_inference.infer_node_outputs(
-                schema, node.proto, types, known,
-                opset_imports=imports(self.opsets),
-            )  # fmt: skip
-        except onnx.defs.SchemaError:
-            made = {}
-        except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
-            raise OnnxError(f"{node.where}: its inputs do not fit: {error}") from error
+        arrays = {name: a for name, a in zip(node.proto.input, node.constants) if a is not None}
+        made = inferred(node, types, arrays, self.opsets)
         self._types.update(made)
-        node.in_sizes, node.out_sizes = self._sizes(node.data[0]) if node.data else (), self._sizes(node.output)
+        node.in_sizes = self._sizes(node.data[0]) if node.data else ()
+        node.out_sizes = self._sizes(node.output)
         self.nodes.append(node)
         self.makers.update((name, node) for name in node.proto.output if name)
 
     def _sizes(self, name: str) -> Sizes:
         """The shape of a value; () where it is not known."""
-        dims = self._types[name].tensor_type.shape.dim if name in self._types else ()
-        known = all(d.WhichOneof("value") == "dim_value" for d in dims)
-        return tuple(d.dim_value for d in dims) if known else ()
+        return sizes_of(self._types[name]) if name in self._types else ()
+
+
+def inferred(node: Node, types: dict, arrays: dict[str, np.ndarray], opsets: dict[str, int]) -> dict:
+    """The types of a node's outputs by name, from the types of its data and the arrays of its constants."""
+    given = {name: helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for name, a in arrays.items()}
+    small = {name: numpy_helper.from_array(a) for name, a in arrays.items() if a.size <= SMALL}
+    try:
+        schema = onnx.defs.get_schema(node.proto.op_type, node.opset, node.proto.domain)
+        return shape_inference.infer_node_outputs(
+            schema, node.proto, types | given, small, opset_imports=imports(opsets)
+        )
+    except onnx.defs.SchemaError:
+        return {}
+    except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        raise OnnxError(f"{node.where}: its inputs do not fit: {error}") from error
+
+
+def sizes_of(kind: onnx.TypeProto) -> Sizes:
+    """The shape of a tensor type; () where it is not known."""
+    dims = kind.tensor_type.shape.dim
+    return tuple(d.dim_value for d in dims) if all(d.WhichOneof("value") == "dim_value" for d in dims) else ()
 
 
 def imports(opsets: dict[str, int]) -> list[onnx.OperatorSetIdProto]:

@@ -17,7 +17,7 @@ from .writer import Writer, register_exporter
 
 @register_exporter(L.Dense)
 def dense(layer, x: str, to: Writer) -> str:
-    return to.node("Gemm", x, *_weight_and_bias(to), transB=1)
+    return to.node("Gemm", x, *_weight_and_bias(to), transB=0)
 
 
 @register_exporter(L.Conv2D)
@@ -37,7 +37,7 @@ def conv(layer, x: str, to: Writer) -> str:
 
 @register_exporter(L.Conv2DTranspose)
 def conv_transpose(layer, x: str, to: Writer) -> str:
-    """A cut that is smaller at the end than at the beginning is written as output_padding, as PyTorch has it."""
+    """A cut that is smaller at the end than at the beginning is written as output_padding, as in PyTorch."""
     window, sides, more = layer.window, [], []
     for size, out, extent, stride, (first, _) in zip(
         layer.in_shape[1:], layer.out_shape[1:], window.extent, window.strides, window.padding
@@ -61,7 +61,7 @@ def conv_transpose(layer, x: str, to: Writer) -> str:
 
 @register_exporter(L.UpSampling2D)
 def up_sampling(layer, x: str, to: Writer) -> str:
-    scales = to.constant("scales", np.float32([1, 1, *layer.size]))
+    scales = to.constant("scales", np.array([1, 1, *layer.size], np.float32))
     if layer.interpolation == "bilinear":
         return to.node("Resize", x, "", scales, mode="linear", coordinate_transformation_mode="half_pixel")
     asymmetric = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
@@ -130,9 +130,9 @@ def layer_normalization(layer, x: str, to: Writer) -> str:
 def group_normalization(layer, x: str, to: Writer) -> str:
     """As PyTorch writes it: ONNX defines GroupNormalization by E[x^2] - E[x]^2, which loses digits."""
     G, weight, bias = layer.count, to.weight("weight"), to.weight("bias")
-    if len(layer.in_shape) == 3 and G == layer.in_shape[0]:
+    if len(layer.in_shape) == 3 and layer.in_shape[0] == G:
         return to.node("InstanceNormalization", x, weight, bias, epsilon=layer.epsilon)
-    groups = to.node("Reshape", x, to.constant("groups", np.int64([0, G, -1])))
+    groups = to.node("Reshape", x, to.constant("groups", [0, G, -1]))
     ones, zeros = to.constant("ones", np.ones(G)), to.constant("zeros", np.zeros(G))
     xhat = to.node("InstanceNormalization", groups, ones, zeros, epsilon=layer.epsilon)
     scaled = to.node("Mul", _reshape(xhat, layer.in_shape, to), _spread(weight, layer.in_shape, to))
@@ -260,20 +260,20 @@ def _pads(sides) -> list[int]:
 
 
 def _pad(x: str, sides, to: Writer) -> str:
-    """x in a border of zeros.  ONNX Runtime, without `axes`, makes it the border of a pooling behind it, where
-    nothing is zero; and with some of the axes alone it errs where it moves transpositions.
+    """x in a border of zeros.  Without `axes` ONNX Runtime makes it the border of a pooling behind it, which
+    holds no zeros; and it moves transpositions as if all axes were given.
     """
     top, left, bottom, right = _pads(sides)
-    pads = to.constant("pads", np.int64([0, 0, top, left, 0, 0, bottom, right]))
-    return to.node("Pad", x, pads, "", to.constant("axes", np.int64([0, 1, 2, 3])))
+    pads = to.constant("pads", [0, 0, top, left, 0, 0, bottom, right])
+    return to.node("Pad", x, pads, "", to.constant("axes", [0, 1, 2, 3]))
 
 
 def _spread(weight: str, shape, to: Writer) -> str:
     """A weight (C,), to meet (N, C, H, W) or (N, D)."""
-    axes = np.arange(1, len(shape), dtype=np.int64)
-    return to.node("Unsqueeze", weight, to.constant("axes", axes)) if len(axes) else weight
+    axes = [*range(1, len(shape))]
+    return to.node("Unsqueeze", weight, to.constant("axes", axes)) if axes else weight
 
 
 def _reshape(x: str, shape, to: Writer) -> str:
     """x with another shape but for the batch, which the 0 stands for."""
-    return to.node("Reshape", x, to.constant("shape", np.int64([0, *shape])))
+    return to.node("Reshape", x, to.constant("shape", [0, *shape]))

@@ -6,6 +6,7 @@ pass, its immediate dominator; there they part.  Inside a branch it is the same 
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -66,18 +67,19 @@ def load(
             flow = None
         if flow is None:
             raise
-    model = Sequential(
-        flow.layers,
-        input_shape=shape,
-        device=device,
-        data_format=flow.data_format,
-        precision=precision or ("float64" if graph.element == onnx.TensorProto.DOUBLE else "auto"),
-        seed=seed,
-    )
-    weights = {}
-    for name, slot in model._named_slots():
-        if slot.name in flow.weights.get(slot.layer, {}):
-            weights[name] = flow.weights[slot.layer][slot.name]
+    if precision is None:
+        precision = "float64" if graph.element == onnx.TensorProto.DOUBLE else "auto"
+    return as_model(flow, shape, device=device, precision=precision, seed=seed)
+
+
+def as_model(flow: Flow, input_shape, **arguments) -> Sequential:
+    """The layers of a flow, with their weights, as a model."""
+    model = Sequential(flow.layers, input_shape=input_shape, data_format=flow.data_format, **arguments)
+    weights = {
+        name: flow.weights[slot.layer][slot.name]
+        for name, slot in model._named_slots()
+        if slot.name in flow.weights.get(slot.layer, {})
+    }
     model.load_state_dict(weights, strict=False)
     return model
 
@@ -160,7 +162,10 @@ class _Walk:
             if function is not None:
                 flow.activate(function)
             elif len(self.data(node)) > 1:
-                self._join(flow, node)
+                if node.op not in JOINS or any(c is not None for c in node.constants):
+                    _refuse(node, joins=True)
+                self._count(node)
+                self._join(flow, node, self.above[node.output], self.data(node))
             else:
                 self._read(flow, node)
         return flow
@@ -183,16 +188,34 @@ class _Walk:
         if weights:
             self.read.add(node.number)
 
-    def _join(self, flow: Flow, node: Node) -> None:
-        if node.op not in JOINS or any(c is not None for c in node.constants):
-            _refuse(node, joins=True)
-        start = self.above[node.output]
-        branches = [self.follow(start, name, flow.fork()) for name in self.data(node)]
-        self._count(node)
+    def _join(self, flow: Flow, node: Node, start: str, names: list[str]) -> None:
+        """Append the node that joins these values, which part at start.  Neighbours that have more in common
+        than the rest are joined first.
+        """
+        branches = []
+        for run in self._runs(start, names):
+            branch = flow.fork()
+            if len(run) == 1:
+                self.follow(start, run[0], branch)
+            else:
+                parting = functools.reduce(self._meet, run)
+                self.follow(start, parting, branch)
+                self._join(branch, node, parting, run)
+            branches.append(branch)
         if node.op == "Concat":
             _concatenate(flow, node, branches)
         else:
             _add(flow, node, branches)
+
+    def _runs(self, start: str, names: list[str]) -> list[list[str]]:
+        """The values in runs of neighbours that part later than at start."""
+        runs = [names[:1]]
+        for before, name in zip(names, names[1:]):
+            if self._meet(before, name) == start:
+                runs.append([name])
+            else:
+                runs[-1].append(name)
+        return runs
 
     def _spelled(self, node: Node, start: str) -> tuple[Any, str]:
         """The activation whose last node this is, and the value it is applied to; (None, "") if there is
@@ -303,7 +326,7 @@ def _concatenate(flow: Flow, node: Node, branches: list[Flow]) -> None:
 
 
 def _refuse(node: Node, joins: bool = False):
-    """Say that a node cannot be read, and what can."""
+    """Say that a node cannot be read, and what could stand in its place."""
     quantised = any(word in node.op for word in ("Quant", "Integer", "QLinear"))
     if quantised:
         node.fail(
@@ -320,12 +343,8 @@ def _refuse(node: Node, joins: bool = False):
 
 
 INSTEAD: dict[str, str] = {
-    "Clip": "Relu (Clip is read with a lower bound of 0 and no upper one)",
-    "HardSigmoid": "Sigmoid",
     "HardSwish": "Swish, or x Sigmoid(x)",
     "Mish": "Swish, or x Sigmoid(x)",
-    "Selu": "Elu",
-    "Celu": "Elu with alpha=1",
     "ThresholdedRelu": "Relu",
     "Softsign": "Tanh",
     "LogSoftmax": "Softmax, or end at its input by load(..., output=...): the logits",

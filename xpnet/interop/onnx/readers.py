@@ -63,22 +63,28 @@ def matmul(flow: Flow, node: Node) -> None:
 
 
 def _dense(flow: Flow, node: Node, W, bias, side: int, axis: int) -> None:
-    """W (O, I) applied to vectors: rows (N, I) on the left side, columns (I, N) on the right."""
-    I = W.shape[1]
-    if axis != side or flow.index.size != I or (flow.index.shape[-1] != I and I > 1):
+    """W (O, I) applied to vectors, rows (N, I) on the left side or columns (I, N) on the right, or to the
+    pixels of images (N, H, W, I).
+    """
+    O, I = W.shape
+    bias = None if bias is None else np.broadcast_to(bias, O).copy()
+    last = flow.index.shape[-1] if flow.index.ndim else 1
+    if axis == side and flow.index.size == I == last:
+        flow.as_vector()
+        weight = np.empty_like(W)
+        weight[:, flow.index.ravel()] = W
+        flow.add(node, Dense(O, use_bias=bias is not None), weight=weight, bias=bias)
+        flow.axis, flow.index = side, np.arange(O) if side else flow.index
+    elif axis == side == 0 and flow.index.ndim == 3 and last == I and flow.feature_axis(3):
+        back = _to_map(flow, node)
+        H, W_ = flow.shape[1:]
+        flow.add(node, Conv2D(O, 1, use_bias=bias is not None), weight=W[:, :, None, None], bias=bias)
+        flow.index = np.arange(O * H * W_).reshape(O, H, W_).transpose(back)
+    else:
         node.fail(
             f"does not fit its input. Received: {node.in_sizes} and a matrix for {I} features",
             "vectors (N, D) of as many features as the matrix has; for images a Flatten before it",
         )
-    flow.as_vector()
-    weight = np.empty_like(W)
-    weight[:, flow.index.ravel()] = W
-    if bias is not None:
-        bias = np.broadcast_to(bias, len(W)).copy()
-    flow.add(node, Dense(len(W), use_bias=bias is not None), weight=weight, bias=bias)
-    flow.axis = side
-    if side:
-        flow.index = np.arange(len(W))
 
 
 @reads("Conv")
@@ -385,6 +391,43 @@ def prelu(flow: Flow, node: Node) -> None:
     flow.activate(activations.LeakyReLU(number(slope[0])))
 
 
+@reads("Clip", "HardSigmoid")
+def clip(flow: Flow, node: Node) -> None:
+    """Bounds by ReLU: at least low, low + relu(x - low), and at most high, high - relu(high - x)."""
+    if node.op == "HardSigmoid":
+        flow.scale(node, node.get("alpha", 0.2), node.get("beta", 0.5))
+        low, high = 0.0, 1.0
+    else:
+        low, high = node.get("min", -np.inf, position=1), node.get("max", np.inf, position=2)
+        low, high = number(low), number(high)
+    if low > -np.inf:
+        flow.scale(node, 1.0, -low)
+        flow.activate(activations.ReLU())
+        low, shift = 0.0, low
+    else:
+        shift = 0.0
+    if high < np.inf:
+        flow.scale(node, -1.0, high - shift)
+        flow.activate(activations.ReLU())
+        flow.scale(node, -1.0, high)
+    else:
+        flow.scale(node, 1.0, shift)
+
+
+@reads("Selu", "Celu")
+def scaled_elu(flow: Flow, node: Node) -> None:
+    """gamma elu(x), and alpha elu(x / alpha)."""
+    if node.op == "Selu":
+        alpha, gamma = node.get("alpha", 1.6732632), node.get("gamma", 1.050701)
+        flow.activate(_made(node, activations.ELU, alpha))
+        flow.scale(node, gamma, 0.0)
+    else:
+        alpha = node.get("alpha", 1.0)
+        flow.scale(node, 1 / alpha, 0.0)
+        flow.activate(activations.ELU())
+        flow.scale(node, alpha, 0.0)
+
+
 @reads("Softmax")
 def softmax(flow: Flow, node: Node) -> None:
     axis = node.get("axis", -1 if node.opset >= 13 else 1) % len(node.in_sizes)
@@ -398,6 +441,8 @@ def softmax(flow: Flow, node: Node) -> None:
 def dropout(flow: Flow, node: Node) -> None:
     if len([name for name in node.proto.output if name]) > 1:
         node.fail("yields its mask", "its first output alone")
+    if np.any(node.get("training_mode", False, position=2)):
+        node.fail("is in training mode", "a graph exported for inference")
     flow.keep(_made(node, Dropout, number(node.get("ratio", 0.5, position=1))))
 
 

@@ -1,4 +1,4 @@
-"""What writes a graph: nodes and weights under the names of `state_dict`, and the table of who exports what."""
+"""What writes a graph: nodes and weights under the names of `state_dict`, and the table of exporters."""
 
 from __future__ import annotations
 
@@ -71,9 +71,12 @@ class Writer:
         return full if full in self._names else self.constant(name, self.value(name))
 
     def constant(self, name: str, value) -> str:
-        """A number or array, such as "0.pads"; float64 becomes `dtype`, as for weights."""
+        """A number or array, such as "0.pads": float64 as `dtype`, as weights are, integers as int64."""
         array = np.asarray(value)
-        array = array.astype(self.dtype) if array.dtype == np.float64 else array
+        if array.dtype == np.float64:
+            array = array.astype(self.dtype)
+        elif array.dtype.kind == "i":
+            array = array.astype(np.int64)
         full = self._free(name)
         self.graph.initializer.append(onnx.numpy_helper.from_array(array, full))
         return full
@@ -115,8 +118,8 @@ class Writer:
         base = next((cls for cls in kind.__mro__ if cls in EXPORTERS), None)
         if base is None or kind.forward is not base.forward:  # type: ignore[attr-defined]
             raise ValueError(
-                f"{self.where or 'the output'}: there is no ONNX exporter for {kind.__name__}. Received: {part!r}. "
-                "Expected: a layer of xpnet's, or yours with a function that writes it in ONNX's operators: "
+                f"{self.where}: there is no ONNX exporter for {kind.__name__}. Received: {part!r}. Expected: "
+                "one of xpnet's own, or a function that writes yours in ONNX's operators: "
                 f"@xpnet.interop.onnx.register_exporter({kind.__name__})"
             )
         return EXPORTERS[base](part, x, self)

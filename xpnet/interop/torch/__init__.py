@@ -46,12 +46,21 @@ def from_torch(net: torch.nn.Module, input_shape, **model) -> Sequential:
             "Sequential(net.features, Flatten(), net.classifier); for other graphs torch.onnx.export and "
             "xpnet.interop.onnx.load"
         )
+    if model.pop("data_format", "channels_first") != "channels_first":
+        raise ValueError(
+            "from_torch makes models with data_format='channels_first', as PyTorch's modules are"
+        )
     input_shape = tuple(np.atleast_1d(input_shape).tolist())
     parts = Parts(net, input_shape)
     wide = any(p.dtype == torch.float64 for p in net.parameters())
     made = Sequential(
         parts.layers(net), input_shape=input_shape, **{"precision": "float64" if wide else "auto"} | model
     )
+    if made.output_shape != parts.out_shape:
+        raise TypeError(
+            f"the model came out different. Received: outputs {made.output_shape}. Expected: "
+            f"{parts.out_shape}"
+        )
     state = {
         name: value.detach().cpu().double().numpy()
         for name, slot in made._named_slots()

@@ -27,8 +27,8 @@ class CutConvTranspose2d(nn.ConvTranspose2d):
     cut: tuple[int, ...]
     given: tuple[Any, Any]
 
-    def forward(self, x):
-        y = super().forward(x)
+    def forward(self, x, output_size=None):
+        y = super().forward(x, output_size)
         return y[:, :, : y.shape[2] - self.cut[0], : y.shape[3] - self.cut[1]]
 
 
@@ -81,6 +81,9 @@ class ChannelNorm(nn.LayerNorm):
 
 class Normalization(nn.Module):
     """(x - running_mean) / max(sqrt(running_var), 1e-7), by feature or channel, in training too."""
+
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
 
     def __init__(self, features: int):
         super().__init__()

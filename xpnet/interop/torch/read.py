@@ -36,7 +36,8 @@ class Parts:
         like = next(net.parameters(), torch.zeros(()))
         try:
             with torch.no_grad():
-                net.eval()(torch.zeros(2, *input_shape, dtype=like.dtype, device=like.device))
+                y = net.eval()(torch.zeros(2, *input_shape, dtype=like.dtype, device=like.device))
+                self.out_shape = tuple(y.shape[1:])
         except (RuntimeError, ValueError) as error:
             raise ShapeError(
                 f"the net does not take samples of input_shape={input_shape}. PyTorch says: {error}"
@@ -60,7 +61,10 @@ class Parts:
             if one.state_dict() and one in self.source.values():
                 self.refuse(one, "a second place in the net", "a module with weights of its own for each")
             self.shape = self.shapes[one].pop(0)
-            layer = _layer(one, self)
+            try:
+                layer = _layer(one, self)
+            except ValueError as error:
+                self.refuse(one, repr(one), f"what xpnet can do: {error}")
             self.source[layer] = one
             found.append(layer)
         return found
@@ -155,13 +159,12 @@ def _(one, parts):
 
 @_layer.register
 def _(one: nn.Upsample, parts):
-    factor = one.scale_factor
+    times = _pair(one.scale_factor)
     if one.size is not None:
-        factor = [want / have for want, have in zip(_pair(one.size), parts.shape[1:])]
-    factor = _pair(factor)
-    if one.mode not in ("nearest", "bilinear") or one.align_corners or any(f != int(f) for f in factor):
+        times = tuple(want / have for want, have in zip(_pair(one.size), parts.shape[1:]))
+    if one.mode not in ("nearest", "bilinear") or one.align_corners or any(t != int(t) for t in times):
         parts.refuse(one, repr(one), "nearest or bilinear by whole factors, align_corners=False")
-    return L.UpSampling2D(tuple(map(int, factor)), one.mode)
+    return L.UpSampling2D(tuple(map(int, times)), one.mode)
 
 
 @_layer.register

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import singledispatch
+from typing import Any
 
 from torch import nn
 
@@ -12,6 +13,12 @@ from . import modules as M
 
 
 def in_torch(layers: list[L.Layer]) -> list[nn.Module]:
+    for layer in layers:
+        if type(layer) not in _bare.registry:
+            raise TypeError(
+                f"{layer.where}: {type(layer).__name__} has no module in PyTorch. Expected: layers of "
+                "xpnet.layers; for one of your own build the module yourself and load model.state_dict()"
+            )
     return [one for layer in layers for one in (_bare(layer), *_behind(layer.activation))]
 
 
@@ -21,6 +28,8 @@ def _behind(activation: A.ActivationFunction) -> list[nn.Module]:
 
 
 def _activation(f: A.ActivationFunction) -> nn.Module:
+    if f.name not in A.TABLE:
+        raise TypeError(f"{f!r} has no module in PyTorch. Expected: one of {', '.join(A.TABLE)}")
     match f:
         case A.LeakyReLU():
             return nn.LeakyReLU(f.negative_slope)
@@ -30,10 +39,6 @@ def _activation(f: A.ActivationFunction) -> nn.Module:
             return nn.GELU("tanh" if f.approximate else "none")
         case A.Softmax():
             return nn.Softmax(dim=1)
-    if f.name not in PLAIN:
-        raise TypeError(
-            f"the activation {f!r} has no module in PyTorch. Expected: one of {', '.join(A.TABLE)}"
-        )
     return PLAIN[f.name]()
 
 
@@ -48,12 +53,9 @@ PLAIN = {
 
 
 @singledispatch
-def _bare(layer) -> nn.Module:
+def _bare(layer: Any) -> nn.Module:
     """The module of a layer, without its activation."""
-    raise TypeError(
-        f"{layer.where}: {type(layer).__name__} has no module in PyTorch. Expected: layers of xpnet.layers; "
-        "for one of your own build the module yourself and load model.state_dict()"
-    )
+    raise NotImplementedError(f"{type(layer).__name__} is not in the table")
 
 
 @_bare.register
@@ -84,8 +86,8 @@ def _(layer: L.Conv2DTranspose):
     cut = [layer._cut(axis, layer.window.extent[axis], layer.strides[axis]) for axis in (0, 1)]
     more = [first - last for first, last in cut]
     conv = (nn.ConvTranspose2d if min(more) >= 0 else M.CutConvTranspose2d)(
-        layer.in_shape[0], layer.filters, layer.kernel_size, layer.strides, tuple(first for first, _ in cut),
-        tuple(max(n, 0) for n in more), layer.groups, layer.use_bias, layer.dilation_rate,
+        layer.in_shape[0], layer.filters, layer.kernel_size, layer.strides, (cut[0][0], cut[1][0]),
+        (max(more[0], 0), max(more[1], 0)), layer.groups, layer.use_bias, layer.dilation_rate,
     )  # fmt: skip
     if isinstance(conv, M.CutConvTranspose2d):
         conv.cut, conv.given = tuple(max(-n, 0) for n in more), (layer.padding, layer.output_padding)

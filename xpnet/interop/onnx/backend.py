@@ -1,0 +1,147 @@
+"""xpnet as a backend of ONNX, node by node: what ONNX's own tests of its operators run.
+
+    from xpnet.interop.onnx import backend
+
+    outputs = backend.prepare(model, "CPU").run(inputs)
+
+The interface is onnx.backend.base.Backend.  A node that a layer can hold is read as `load` reads it and
+computed by a model of that layer; the rest, volumes, integers, training mode and branches, by `nodes`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from onnx.backend import base
+
+from ... import device as devices
+from .flow import Flow
+from .graph import Node, OnnxError, inferred, read, sizes_of
+from .load import as_model
+from .nodes import NODES
+from .readers import READERS
+
+OPERATORS = frozenset(NODES)  # computed in all their forms
+BESIDE = ("Add", "Sub", "Mul", "Div", "Neg", "Max", "Min", "Mean", "Sum", "Concat")  # no layers of their own
+HALVES = (np.float16, helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16))
+
+
+class Rep(base.BackendRep):
+    """A model ready to run."""
+
+    def __init__(self, model: onnx.ModelProto, device: str):
+        self.model, self.device = model, device
+        self.opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
+        self.constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+
+    def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """The outputs in the graph's order.  inputs: a list in the graph's order, or arrays by name."""
+        names = [value.name for value in self.model.graph.input if value.name not in self.constants]
+        given = dict(inputs) if isinstance(inputs, dict) else dict(zip(names, inputs))
+        if set(given) != set(names):
+            raise ValueError(f"the inputs do not fit. Received: {sorted(given)}. Expected: {names}")
+        values = self.constants | given
+        for number, proto in enumerate(self.model.graph.node):
+            arrays = [values[name] if name else None for name in proto.input]
+            outputs = compute(proto, arrays, self.opset, self.device, number)
+            values.update((name, y) for name, y in zip(proto.output, outputs) if name)
+        names = [value.name for value in self.model.graph.output]
+        return base.namedtupledict("Outputs", names)(*(values[name] for name in names))
+
+
+class XpnetBackend(base.Backend):
+    """See the module."""
+
+    @classmethod
+    def is_compatible(cls, model, device: str = "CPU", **kwargs: Any) -> bool:
+        """Whether every operator of the model is one of OPERATORS."""
+        return all(node.domain in ("", "ai.onnx") and node.op_type in OPERATORS for node in model.graph.node)
+
+    @classmethod
+    def prepare(cls, model, device: str = "CPU", **kwargs: Any) -> Rep:
+        return Rep(read(model), _device(device))
+
+    @classmethod
+    def run_node(cls, node, inputs, device: str = "CPU", outputs_info=None, **kwargs: Any) -> tuple[Any, ...]:
+        """The outputs of one node.  opset_version: of its operator, by default the newest."""
+        opset = kwargs.get("opset_version") or onnx.defs.onnx_opset_version()
+        return tuple(compute(node, list(inputs), opset, _device(device)))
+
+    @classmethod
+    def supports_device(cls, device: str) -> bool:
+        try:
+            name = _device(device)
+        except ValueError:
+            return False
+        return devices.resolve(name, "float32")[0].device.startswith(name.split(":")[0])
+
+
+prepare = XpnetBackend.prepare
+run_model = XpnetBackend.run_model
+run_node = XpnetBackend.run_node
+supports_device = XpnetBackend.supports_device
+is_compatible = XpnetBackend.is_compatible
+
+
+def _device(name: str) -> str:
+    """ONNX's name of a device, "CPU" or "CUDA:1", as xpnet's."""
+    kind = base.Device(name)
+    if kind.type == base.DeviceType.CPU:
+        return "cpu"
+    return f"cuda:{kind.device_id}"
+
+
+def compute(proto: onnx.NodeProto, arrays: list, opset: int, device: str, number: int = 0) -> list:
+    """A node's outputs from its inputs, NumPy arrays, None where one is absent."""
+    x, *rest = arrays or [None]
+    node = Node(proto, number, opset, [proto.input[0], *(None for _ in rest)] if arrays else [], [None, *rest], np.shape(x), ())
+    if node.op in READERS and node.op not in BESIDE and _for_layers(node, x):
+        try:
+            return [by_layers(node, x, device)]
+        except OnnxError:  # no layer holds it
+            if node.op not in NODES:
+                raise
+    if node.op not in NODES:
+        node.fail("is not an operator of this backend", f"one of {', '.join(sorted(OPERATORS))}")
+    return by_arrays(node, arrays, device)
+
+
+def _for_layers(node: Node, x) -> bool:
+    """Whether x is what layers work on, samples of vectors or images in float32 or float64."""
+    floats = isinstance(x, np.ndarray) and x.dtype in (np.float32, np.float64)
+    return floats and 1 <= x.ndim <= 4 and x.size > 0 and len([name for name in node.proto.output if name]) == 1
+
+
+def by_layers(node: Node, x: np.ndarray, device: str) -> np.ndarray:
+    """The output of a node for x, by the layers that `load` reads it as."""
+    arrays = {name: a for name, a in zip(node.proto.input, node.constants) if a is not None}
+    kind = helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
+    made = inferred(node, {node.proto.input[0]: kind}, arrays, {"": node.opset})
+    node.out_sizes = sizes_of(made[node.output])
+    sizes = x.shape[1:]
+    shape = (1,) * (3 - len(sizes)) + sizes if len(sizes) > 1 else sizes or (1,)
+    flow = Flow(shape, np.arange(math.prod(sizes)).reshape(sizes))
+    READERS[node.op](flow, node)
+    y = x.reshape(len(x), *shape)
+    if flow.layers:
+        y = as_model(flow, shape, device=device, precision=str(x.dtype), seed=0).predict(y)
+    return np.moveaxis(y.reshape(len(x), -1)[:, flow.index], 0, flow.axis)
+
+
+def by_arrays(node: Node, arrays: list, device: str) -> list:
+    """The outputs of a node by `nodes`; half precision is computed in float32."""
+    ops, _ = devices.resolve(device, "float32")
+    with ops.running():
+        given = [ops.asarray(_wide(a)) if isinstance(a, np.ndarray) else a for a in arrays]
+        y = NODES[node.op](ops, node, *given)
+        outputs = [ops.to_host(a) if ops.owns(a) else a for a in (y if isinstance(y, tuple) else (y,))]
+    kind = next((a.dtype for a in arrays if isinstance(a, np.ndarray)), None)
+    return [y.astype(kind) if isinstance(y, np.ndarray) and kind in HALVES and y.dtype == np.float32 else y for y in outputs]
+
+
+def _wide(a: np.ndarray) -> np.ndarray:
+    return a.astype(np.float32) if a.dtype in HALVES else a
