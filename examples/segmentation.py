@@ -93,7 +93,7 @@ def build(steps, seed=0, device="auto", widths=(16, 32, 64)):
     model = Sequential(
         [*unet(*widths), Conv2D(CLASSES, 1)], input_shape=(1, SIDE, SIDE), seed=seed, device=device
     )
-    rate = schedules.CosineDecay(0.004, steps)
+    rate = schedules.CosineDecay(0.006, steps)
     model.compile(optimizer=optimizers.Adam(rate), loss="sparse_categorical_crossentropy")
     return model
 
@@ -130,8 +130,8 @@ def main(argv=None):
     """Train, measure and draw; (share of pixels, mean intersection over union)."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=3000, help="to train on")
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0, help="of weights, images, shuffles and dropout")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--out", type=Path, default=Path("out"), metavar="DIR", help="where the picture goes")

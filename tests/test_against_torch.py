@@ -793,6 +793,11 @@ LOSSES = {
         lambda p, y: F.mse_loss(p, y, reduction="none").mean(dim=1),
         "number",
     ),
+    "half": (
+        losses.HalfSquaredError,
+        lambda p, y: F.mse_loss(p, y, reduction="none").mean(dim=1) / 2,
+        "number",
+    ),
     "sse": (losses.SumSquaredError, lambda p, y: F.mse_loss(p, y, reduction="none").sum(dim=1), "number"),
     "mae": (losses.MeanAbsoluteError, lambda p, y: F.l1_loss(p, y, reduction="none").mean(dim=1), "number"),
     "huber": (

@@ -476,6 +476,15 @@ def test_callbacks_are_copied_and_pickled_without_their_model():
             mlp().fit(x, y, verbose=0, validation_data=(x, y), callbacks=[twin])
 
 
+def test_the_bar_of_batches_without_a_number_counts_them_and_then_knows(capfd):
+    x, y = data(60)
+    batches = type("Batches", (), {"__iter__": lambda self: iter([(x[:30], y[:30]), (x[30:], y[30:])])})
+    mlp().fit(batches(), epochs=2)
+    shown = capfd.readouterr().err
+    assert "epoch 1/2 2 batches [" in shown and "epoch 1/2 100%" not in shown
+    assert "epoch 2/2 100%" in shown and "2/2 [" in shown
+
+
 # -- what does not fit ---------------------------------------------------------------------------------------
 
 

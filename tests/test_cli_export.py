@@ -118,6 +118,7 @@ def test_the_file_tells_of_the_data(xp, pets):
         ([L.Dense(3)], None, "added: softmax"),
         ([L.Dense(3)], "binary_crossentropy", "added: sigmoid"),
         ([L.Dense(1)], "binary_crossentropy", "added: sigmoid"),
+        ([L.Dense(1)], None, "added: sigmoid"),
         ([L.Dense(3, activation="softmax")], "sparse_categorical_crossentropy", "probabilities already"),
     ],
 )

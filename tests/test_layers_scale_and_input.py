@@ -106,6 +106,16 @@ def test_batches_add_up_to_the_whole(rng):
         np.testing.assert_allclose(one.variance, wide.var((0, 2, 3)), rtol=1e-11)
 
 
+def test_what_predict_takes_can_be_adapted_to(rng):
+    """Lists of rows, tensors, data frames."""
+    pandas, torch = pytest.importorskip("pandas"), pytest.importorskip("torch")
+    x = rng.random((6, 2))
+    for data in (x.tolist(), pandas.DataFrame(x), torch.from_numpy(x)):
+        norm = L.Normalization()
+        norm.adapt(data)
+        np.testing.assert_allclose(norm.mean, x.mean(0), rtol=1e-14)
+
+
 def test_an_array_that_is_looked_at_in_parts_gives_the_same(monkeypatch, rng):
     from xpnet.layers import scale
 

@@ -52,6 +52,7 @@ def test_label_smoothing_by_formula():
 def test_other_losses_by_formula():
     y, p = np.array([[1.0, 2.0], [0.0, -1.0]]), np.array([[1.5, 2.0], [-2.0, 0.0]])
     assert losses.MeanSquaredError()(y, p) == pytest.approx((0.25 + 4 + 1) / 4)
+    assert losses.HalfSquaredError()(y, p) == pytest.approx((0.25 + 4 + 1) / 8)
     assert losses.SumSquaredError()(y, p) == pytest.approx((0.25 + 4 + 1) / 2)
     assert losses.SumSquaredError("sum")(y, p) == pytest.approx(0.25 + 4 + 1)
     assert losses.MeanAbsoluteError()(y, p) == pytest.approx(3.5 / 4)
@@ -99,6 +100,7 @@ EVERY = [
     (losses.BinaryCrossentropy(label_smoothing=0.1), Q, np.eye(3)[[0, 1]]),
     (losses.BinaryCrossentropy(True), Z, Q),
     (losses.MeanSquaredError(), Z, Q),
+    (losses.HalfSquaredError(), Z, Q),
     (losses.SumSquaredError(), Z, Q),
     (losses.MeanAbsoluteError(), Z, Q),
     (losses.Huber(0.5), Z, Q),

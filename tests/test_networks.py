@@ -197,6 +197,12 @@ def test_the_smallest_promised_images_do_build():
         Sequential(networks.build(name, (1, side, side), 2), input_shape=(1, side, side), device="cpu")
 
 
+def test_the_command_line_knows_them_all():
+    from xpnet.commands.train import MODELS
+
+    assert tuple(networks.BUILDERS) == MODELS
+
+
 def test_an_unknown_network_is_named_with_the_closest():
     with pytest.raises(ValueError, match=r"unknown model.*'lenett'.*Did you mean 'lenet'"):
         networks.build("lenett", (1, 28, 28), 10)

@@ -348,6 +348,20 @@ def test_a_vector_becomes_a_map_in_the_users_order_and_a_map_a_vector_in_pytorch
     assert_same(model, rng)
 
 
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("sides", [1, ((0, 1), (2, 2))], ids=str)
+@pytest.mark.parametrize(
+    "pooling",
+    [L.MaxPooling2D, L.AveragePooling2D, lambda *window: L.Conv2D(2, *window)],
+    ids=["max", "mean", "conv"],
+)
+def test_a_border_of_zeros_stays_one_before_a_pooling(data_format, sides, pooling, rng):
+    """ONNX Runtime fuses a Pad with the pooling behind it, whose own border holds no zeros."""
+    layers = [L.Activation("softplus"), L.Rescaling(-1), L.ZeroPadding2D(sides), pooling(2, 1, "same")]
+    model = Sequential(layers, input_shape=(6, 6, 2), data_format=data_format, device="cpu", seed=0)
+    assert_same(model, rng)
+
+
 @pytest.mark.parametrize("layer", [L.Dropout(0.5), L.Flatten(), L.Concatenate([[]])], ids=repr)
 def test_a_model_that_computes_nothing(layer, rng):
     model = Sequential([layer], input_shape=(5,), device="cpu")

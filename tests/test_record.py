@@ -569,35 +569,45 @@ def test_training_leaves_no_large_recordings_behind(monkeypatch):
     assert not any(recordings(replica.repeated) for replica in made.train_step().replicas(8))
 
 
-def test_two_replicas_have_recordings_of_their_own(monkeypatch):
+@pytest.mark.parametrize("layers", [cnn, branched])
+def test_two_replicas_have_recordings_of_their_own_and_meet_in_them(layers, monkeypatch):
+    """Batch statistics are the whole batch's, which no replica knows alone."""
     if not threads.blas_can_be_limited():
         pytest.skip("the BLAS behind NumPy obeys no thread limit")
     monkeypatch.setattr(threads, "available_cores", lambda: 2)
     monkeypatch.setattr(host, "LEAST_WORK", 1)
     monkeypatch.setattr(host, "LEAST_SAMPLES", 4)
-
-    def layers():  # batch statistics are the whole batch's, which no replica knows alone
-        return [layer for layer in cnn() if not isinstance(layer, BatchNormalization)]
-
     recorded, said = trained(monkeypatch, 2, layers)
     eager, expected = trained(monkeypatch, 1 << 30, layers)
     replicas = recorded.train_step().replicas(8)
     assert [bool(recordings(replica.repeated)) for replica in replicas] == [True, True]
     assert said == expected
-    np.testing.assert_array_equal(recorded.params.values, eager.params.values)
+    for name, value in eager.state_dict().items():
+        np.testing.assert_array_equal(recorded.state_dict()[name], value, err_msg=name)
 
 
-def test_replicas_that_share_statistics_go_by_the_layers(monkeypatch):
+def test_a_replica_that_is_not_recorded_meets_one_that_is(monkeypatch):
     if not threads.blas_can_be_limited():
         pytest.skip("the BLAS behind NumPy obeys no thread limit")
     monkeypatch.setattr(threads, "available_cores", lambda: 2)
     monkeypatch.setattr(host, "LEAST_WORK", 1)
     monkeypatch.setattr(host, "LEAST_SAMPLES", 4)
-    made, said = trained(monkeypatch, 2, cnn)
-    eager, expected = trained(monkeypatch, 1 << 30, cnn)
-    assert not any(recordings(replica.repeated) for replica in made.train_step().replicas(8))
-    assert said == expected
-    np.testing.assert_array_equal(made.params.values, eager.params.values)
+    plain = replay.Repeated._record
+
+    def record(self, worker, key, arrays):
+        if key[0][0] == 5:  # of nine samples the second share
+            return None
+        return plain(self, worker, key, arrays)
+
+    monkeypatch.setattr(replay.Repeated, "_record", record)
+    found = []
+    for uses in (2, 1 << 30):
+        monkeypatch.setattr(replay, "USES", uses)
+        made = model(cnn)
+        x, y = floats(54, *CNN), np.random.default_rng(1).integers(0, 3, 54)
+        history = made.fit(x, y, batch_size=9, epochs=2, verbose=0).history
+        found.append((history, made.params.values.tobytes(), made.params.state.tobytes()))
+    assert found[0] == found[1]
 
 
 def test_weights_of_samples_count_beside_recordings(monkeypatch):

@@ -1,18 +1,16 @@
 """Weights and models carried to PyTorch and Keras and back: nothing is lost, half loaded or run."""
 
-import copy
 import os
 import shlex
 import subprocess
 import sys
-import zipfile
 
 import numpy as np
 import pytest
 from cases import CASES, randomise
 
 import xpnet
-from xpnet import ModelFileError, Sequential, ShapeError, activations
+from xpnet import ModelFileError, Sequential, ShapeError
 from xpnet import layers as L
 
 safetensors = pytest.importorskip("safetensors.numpy")

@@ -154,6 +154,7 @@ class Repeated:
         """A recording that has proved right on other inputs and other weights."""
         with _making:
             pool.clear()  # of what the work took without a recording
+            now.alone = True
             try:
                 with np.errstate(all="ignore"):
                     if key not in self.proved:
@@ -163,6 +164,8 @@ class Repeated:
             except Exception:  # NotRecordable, or what traced arrays cannot do; the layers can, or say why
                 self._uses[key] = NEVER
                 return None
+            finally:
+                now.alone = False
         while len(worker.recordings) >= MOST:
             oldest = next(iter(worker.recordings))
             del worker.recordings[oldest]

@@ -27,7 +27,7 @@ EXAMPLES = """\
 examples:
   xpnet train
   xpnet train mnist --model lenet --epochs 3
-  xpnet train cifar10 --model vgg --device cuda
+  xpnet train cifar10 --model resnet9 --device cuda
   xpnet train my.npz --optimizer sgd --lr 0.05 --out runs/mine
 
 FILE.npz holds arrays x (N, D), (N, H, W) or (N, C, H, W) and y (N,), whole numbers from 0, and perhaps

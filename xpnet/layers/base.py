@@ -93,7 +93,7 @@ class Layer(Configurable):
     @property
     def parent(self) -> Layer | None:
         """The container it stands in, which holds it."""
-        return self._parent and self._parent()
+        return None if self._parent is None else self._parent()
 
     @parent.setter
     def parent(self, container: Layer) -> None:

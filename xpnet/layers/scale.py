@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -162,9 +163,13 @@ def _parts(data):
     """Arrays (n, ...) of numbers that make up the data."""
     from ..data.arrays import as_array
 
-    whole = hasattr(data, "shape") or hasattr(data, "__dlpack__")
-    for batch in [data] if whole else data:
-        x = as_array(batch[0] if isinstance(batch, (tuple, list)) else batch, "the data of adapt")
+    what, leaf = "the data of adapt", data
+    while isinstance(leaf, (list, tuple)) and leaf:
+        leaf = leaf[0]
+    if isinstance(leaf, Real):  # rows of numbers, as lists
+        data = as_array(data, what)
+    for batch in [data] if hasattr(data, "shape") else data:
+        x = as_array(batch[0] if isinstance(batch, (tuple, list)) else batch, what)
         if x.ndim not in (2, 3, 4) or x.dtype.kind not in "bifu":
             raise ShapeError(
                 f"Normalization: adapt takes numbers (N, D) or images. Received: {x.shape}, {x.dtype}. "

@@ -25,10 +25,15 @@ LINE = 64  # bytes of a cache line
 
 
 class _Now(threading.local):
-    """Where this thread's temporaries go for the moment, instead of the pool."""
+    """How this thread works for the moment.
 
-    tape: Any = None  # `record.Tape`, on which the thread's work is noted
+    tape: `record.Tape`, on which its work is noted.  room: where its temporaries go, instead of the pool.
+    alone: it tries something out, and no other thread will come to meet it.
+    """
+
+    tape: Any = None
     room: Room | None = None
+    alone = False
 
 
 now = _Now()

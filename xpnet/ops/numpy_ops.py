@@ -1,6 +1,6 @@
 """The CPU: where NumPy can be had faster than the plain operation, and how.
 
-Convolution and pooling have files of their own.  Here: large temporaries come from a pool, sums over long
+Convolution, pooling and normalization have files of their own.  Here: large temporaries come from a pool, sums over long
 runs go to BLAS, an optimizer walks in pieces that stay in a core's cache.
 """
 
@@ -14,7 +14,8 @@ import numpy as np
 
 from . import record
 from .convolution import HostConvolution
-from .memory import SMALL, aligned_zeros, pool
+from .memory import SMALL, aligned_zeros, now, pool
+from .normalization import HostNormalization
 from .pooling import HostPooling
 from .reference import philox_bits
 
@@ -22,7 +23,7 @@ FEW = range(8, 64 + 1)  # rows of a matrix; it is few with a matrix of at least 
 UPDATE_BLOCK = 1 << 16  # elements of the flat buffers an optimizer touches at once: five arrays of 256 KiB
 
 
-class NumpyOps(HostConvolution, HostPooling):
+class NumpyOps(HostConvolution, HostPooling, HostNormalization):
     """Operations on NumPy arrays, one replica."""
 
     name = "numpy"
@@ -124,6 +125,8 @@ class _Meeting:
         self.parts: list = [None] * count
 
     def sum(self, rank: int, part):
+        if now.alone:  # a recording is made or tried; it will meet the others when it is repeated
+            return part.copy()
         self.parts[rank] = part
         self.barrier.wait()
         total = self.parts[0].copy()
@@ -141,8 +144,7 @@ class ReplicaOps(NumpyOps):
         self.rank, self.share, self.whole, self._meeting = rank, shares[rank], shares[-1].stop, meeting
 
     def batch_sum(self, a):
-        record.refuse("a sum over replicas")
-        return self._meeting.sum(self.rank, a)
+        return record.again(self._meeting.sum, self.rank, a)
 
     def batch_size(self, n):
         return self.whole

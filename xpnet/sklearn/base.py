@@ -116,7 +116,7 @@ class Net(BaseEstimator):
         self._check_arguments()
         going_on = hasattr(self, "model_") and (partial or self.warm_start)
         if not going_on:
-            vars(self).pop("model_", None)  # its memory is the new one's
+            self.__dict__.pop("model_", None)  # its memory is the new one's
         X, y, shape = self._read(X, y, reset=not going_on)
         w = check_weights(sample_weight, X.shape[0], np.dtype(np.float64))
         samples = Samples(X, self._encode(y, classes, going_on, partial), w)
@@ -177,11 +177,11 @@ class Net(BaseEstimator):
         self.loss_curve_: list[float] = [*before[0], *progress.losses]
         self.n_iter_ = len(progress.losses)
         self.t_: int = before[2] + n * self.n_iter_
-        self.loss_ = self.loss_curve_[-1]
+        self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else math.nan  # a callback may want no epoch
         scores = [*before[1], *progress.scores]
         self.validation_scores_: list[float] | None = scores if self.early_stopping else None
-        self.best_validation_score_ = max(scores) if self.early_stopping else None
-        self.best_loss_ = None if self.early_stopping else min(self.loss_curve_)
+        self.best_validation_score_ = max(scores, default=math.nan) if self.early_stopping else None
+        self.best_loss_ = None if self.early_stopping else min(self.loss_curve_, default=math.nan)
 
     def _new_model(self, shape: Shape | None, dtype, rng) -> Sequential:
         """A model for samples of this shape, None where they are plain rows."""

@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import NonFiniteError, unknown
 
 BAR = "{desc} {percentage:3.0f}%|{bar:24}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+COUNT = "{desc} {n_fmt} batches [{elapsed}{postfix}]"  # where nobody knows yet how many there are
 
 
 class Callback:
@@ -153,17 +154,19 @@ class ProgressBar(Callback):
         self.verbose = verbose
         self._bar: Any = None
         self._shown_at = 0.0
+        self._batches: int | None = None  # of the epoch before
 
     def on_epoch_begin(self, epoch, logs=None):
         self._started = time.perf_counter()
         if self.verbose == 1:
             from tqdm.auto import tqdm
 
+            total = self.params["steps"] or self._batches
             self._bar = tqdm(
-                total=self.params["steps"],
+                total=total,
                 desc=f"epoch {epoch + 1}/{self.params['epochs']}",
                 unit="batch",
-                bar_format=BAR,
+                bar_format=BAR if total else COUNT,
             )
 
     def on_train_batch_end(self, batch, logs=None):
@@ -177,6 +180,7 @@ class ProgressBar(Callback):
     def on_epoch_end(self, epoch, logs=None):
         if self._bar is not None:
             self._bar.set_postfix_str(_line(logs))
+            self._batches = self._bar.n
             self._bar.close()
             self._bar = None
         elif self.verbose == 2:

@@ -92,7 +92,7 @@ def find_learning_rate(
         raise ValueError(f"expected 0 < start < end. Received: start={start!r}, end={end!r}")
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < LEAST:
         raise ValueError(f"steps must be a whole number of at least {LEAST}. Received: {steps!r}")
-    test, history = _RangeTest(np.geomspace(start, end, steps)), model.history
+    test, before = _RangeTest(np.geomspace(start, end, steps)), (model.history, model.stop_training)
     epochs = 1 if hasattr(x, "__next__") else steps  # an iterator cannot start anew
     try:
         model.fit(x, y, batch_size=batch_size, epochs=epochs, verbose=0, callbacks=[test], **fit)
@@ -100,7 +100,7 @@ def find_learning_rate(
         if len(test.losses) < LEAST:
             raise
     finally:
-        model.history = history
+        model.history, model.stop_training = before
     count = len(test.losses)
     if count < LEAST:
         raise ValueError(

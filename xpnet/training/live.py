@@ -67,7 +67,7 @@ class _Notebook:
         from IPython.display import Image, display
 
         file = io.BytesIO()
-        history.plot().figure.savefig(file, format="png")
+        history.plot().figure.savefig(file, format="png", dpi=150)
         picture = Image(file.getvalue(), width=640)
         if self._handle is None:
             self._handle = display(picture, display_id=True)

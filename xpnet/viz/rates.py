@@ -18,9 +18,9 @@ def plot_rates(curve, ax=None):
     ax.plot(curve.rates, curve.smoothed, color=PALETTE[0], label="smoothed")
     ax.axvline(curve.suggestion, color=PALETTE[1], linestyle="--", label=f"suggested: {curve.suggestion:.2g}")
     ax.set_xscale("log")
-    low, high = np.min(curve.smoothed), np.max(curve.smoothed[: np.argmin(curve.smoothed) + 1])
+    low, high = np.min(curve.losses), np.max(curve.smoothed[: np.argmin(curve.smoothed) + 1])
     room = 0.15 * (high - low) or 1.0
-    ax.set_ylim(low - 2 * room, high + 3 * room)  # where it diverges it would flatten all the rest
+    ax.set_ylim(low - room, high + 3 * room)  # where it diverges it would flatten all the rest
     ax.set_title("Learning-rate range test")
     ax.set_xlabel("learning rate")
     ax.set_ylabel("loss")

@@ -20,7 +20,7 @@ from onnx.backend import base
 
 from ... import device as devices
 from .flow import Flow
-from .graph import Node, OnnxError, inferred, read, sizes_of
+from .graph import Node, OnnxError, inferred, read, sizes_of, type_of
 from .load import as_model
 from .nodes import NODES
 from .readers import READERS
@@ -98,7 +98,8 @@ def _device(name: str) -> str:
 def compute(proto: onnx.NodeProto, arrays: list, opset: int, device: str, number: int = 0) -> list:
     """A node's outputs from its inputs, NumPy arrays, None where one is absent."""
     x, *rest = arrays or [None]
-    node = Node(proto, number, opset, [proto.input[0], *(None for _ in rest)] if arrays else [], [None, *rest], np.shape(x), ())
+    data = [*proto.input[:1], *(None for _ in rest)]
+    node = Node(proto, number, opset, data, [None, *rest], np.shape(x), ())
     if node.op in READERS and node.op not in BESIDE and _for_layers(node, x):
         try:
             return [by_layers(node, x, device)]
@@ -113,14 +114,13 @@ def compute(proto: onnx.NodeProto, arrays: list, opset: int, device: str, number
 def _for_layers(node: Node, x) -> bool:
     """Whether x is what layers work on, samples of vectors or images in float32 or float64."""
     floats = isinstance(x, np.ndarray) and x.dtype in (np.float32, np.float64)
-    return floats and 1 <= x.ndim <= 4 and x.size > 0 and len([name for name in node.proto.output if name]) == 1
+    return floats and 1 <= x.ndim <= 4 and x.size > 0 and len(node.outputs) == 1
 
 
 def by_layers(node: Node, x: np.ndarray, device: str) -> np.ndarray:
     """The output of a node for x, by the layers that `load` reads it as."""
     arrays = {name: a for name, a in zip(node.proto.input, node.constants) if a is not None}
-    kind = helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
-    made = inferred(node, {node.proto.input[0]: kind}, arrays, {"": node.opset})
+    made = inferred(node, {node.proto.input[0]: type_of(x)}, arrays, {"": node.opset})
     node.out_sizes = sizes_of(made[node.output])
     sizes = x.shape[1:]
     shape = (1,) * (3 - len(sizes)) + sizes if len(sizes) > 1 else sizes or (1,)
@@ -140,7 +140,9 @@ def by_arrays(node: Node, arrays: list, device: str) -> list:
         y = NODES[node.op](ops, node, *given)
         outputs = [ops.to_host(a) if ops.owns(a) else a for a in (y if isinstance(y, tuple) else (y,))]
     kind = next((a.dtype for a in arrays if isinstance(a, np.ndarray)), None)
-    return [y.astype(kind) if isinstance(y, np.ndarray) and kind in HALVES and y.dtype == np.float32 else y for y in outputs]
+    if kind not in HALVES:
+        return outputs
+    return [a.astype(kind) if a.dtype == np.float32 else a for a in outputs]
 
 
 def _wide(a: np.ndarray) -> np.ndarray:

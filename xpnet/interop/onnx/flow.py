@@ -10,8 +10,19 @@ import numpy as np
 
 from ... import activations
 from ...layers import (
-    Activation, BatchNormalization, Conv2D, Conv2DTranspose, Dense, Dropout, Flatten, GroupNormalization,
-    Layer, Normalization, Rescaling, Reshape, Residual,
+    Activation,
+    BatchNormalization,
+    Conv2D,
+    Conv2DTranspose,
+    Dense,
+    Dropout,
+    Flatten,
+    GroupNormalization,
+    Layer,
+    Normalization,
+    Rescaling,
+    Reshape,
+    Residual,
 )  # fmt: skip
 from ...layers.base import Shape
 from ...layers.containers import Chain
@@ -53,9 +64,7 @@ class Flow:
         self.shape = self.built(node, layer)
         sizes = node.out_sizes[1:] if node.out_sizes else self.shape
         if math.prod(sizes) != math.prod(self.shape):
-            node.fail(
-                f"{layer!r} would yield {self.shape} where the graph says {sizes}", "a graph whose shapes agree"
-            )
+            node.fail(f"{layer!r} would yield {self.shape} and not {sizes}", "a graph whose shapes agree")
         self.index = np.arange(math.prod(sizes)).reshape(sizes)
         self.keep(layer, **weights)
 
@@ -98,9 +107,11 @@ class Flow:
             else:
                 self.keep(Rescaling(a[0], b[0]))
         elif linear and isinstance(last, SCALES):
-            W = weights["weight"]
-            weights["weight"], weights["bias"] = W * a.reshape(-1, *(1,) * (W.ndim - 1)), weights.get("bias", 0) * a + b
-            last.use_bias = True
+            rows = (-1, *(1,) * (weights["weight"].ndim - 1))
+            weights["weight"] = weights["weight"] * a.reshape(rows)
+            weights["bias"] = weights.get("bias", 0) * a + b
+            if isinstance(last, BIASED):
+                last.use_bias = True
         elif (a > 0).all():
             if isinstance(last, Normalization):
                 self.layers.pop()
@@ -126,7 +137,7 @@ class Flow:
         return table[:, 0].copy() if (table == table[:, :1]).all() else None
 
     def feature_axis(self, axis: int) -> bool:
-        """Whether this axis of the value (its samples counted) runs over the features or channels in order."""
+        """Whether this axis of the value, its samples counted, is that of the features or channels."""
         if axis == self.axis:
             return False
         axis -= axis > self.axis
@@ -141,13 +152,11 @@ class Flow:
             node.fail(
                 f"works on a value of shape {node.in_sizes}, which is no image", "(N, C, H, W), or (N, C, L)"
             )
-        if self.shape != index.shape or not _ordered(index):
+        if self.shape != index.shape or not ordered(index):
             last = self.data_format == "channels_last"
             read = index.transpose(1, 2, 0) if last and len(self.shape) == 1 else index
-            if not _ordered(read) and not self._permute(read.ravel()):
-                node.fail(
-                    "its input has the elements in another order than its layer", "(N, C, H, W), channels first"
-                )
+            if not ordered(read) and not self._permute(read.ravel()):
+                node.fail("takes its elements in another order", "images (N, C, H, W), channels first")
             C, H, W = index.shape
             self.keep(Reshape((H, W, C) if last else (C, H, W)))
             self.shape, index = (C, H, W), np.arange(index.size).reshape(C, H, W)
@@ -162,13 +171,13 @@ class Flow:
     def in_order(self, node: Node) -> None:
         """Let the layers yield the value's elements as a vector in order."""
         self.as_vector()
-        if not _ordered(self.index):
+        if not ordered(self.index):
             if not self._permute(self.index.ravel()):
-                node.fail("its input has the elements in another order than its layer", "channels before rows")
+                node.fail("yields its elements in another order than its layers", "channels before rows")
             self.index = np.arange(self.index.size).reshape(self.index.shape)
 
     def _permute(self, order: np.ndarray) -> bool:
-        """Let the elements of a vector come in another order, by the rows of the Dense layer that makes them."""
+        """Let the elements of a vector come in another order, by the rows of the Dense that makes them."""
         for layer in reversed(self.layers if len(self.shape) == 1 else []):
             if isinstance(layer, Dense):
                 self.weights[layer] = {name: a[order] for name, a in self.weights[layer].items()}
@@ -178,5 +187,6 @@ class Flow:
         return False
 
 
-def _ordered(index: np.ndarray) -> bool:
+def ordered(index: np.ndarray) -> bool:
+    """Whether elements stand where the layers' output has them."""
     return bool((index.ravel() == np.arange(index.size)).all())

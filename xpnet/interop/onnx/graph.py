@@ -1,7 +1,8 @@
-"""An ONNX file as a graph of nodes with one data input, all that is constant folded, and every shape a number."""
+"""An ONNX file as a graph with one input: constants folded, shapes known, weights as arrays."""
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any, NoReturn
@@ -9,17 +10,26 @@ from typing import Any, NoReturn
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import helper, numpy_helper, shape_inference
+from onnx import helper, inliner, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
 Sizes = tuple[int, ...]
 BATCH = 1021  # samples where the graph leaves their number open: a prime, which no other size is taken for
 SMALL = 64  # elements of a constant that may say a shape: the target of Reshape, axes, pads
-RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+RANDOM = (
+    "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
+)  # fmt: skip
 
 
 class OnnxError(ValueError):
-    """An ONNX graph that cannot be read; the message names the operator, the node and what to do."""
+    """An ONNX graph that cannot be read; the message names the operator, the node and what to do.
+
+    number: the node's place in the graph, -1 where the error is of no node.
+    """
+
+    def __init__(self, message: str, number: int = -1):
+        super().__init__(message)
+        self.number = number
 
 
 class Node:
@@ -38,6 +48,7 @@ class Node:
         self.in_sizes, self.out_sizes = in_sizes, out_sizes
         self.attributes = {a.name: _plain(helper.get_attribute_value(a)) for a in proto.attribute}
         self.output = proto.output[0]
+        self.outputs = [name for name in proto.output if name]
 
     @property
     def data(self) -> list[str]:
@@ -66,7 +77,7 @@ class Node:
         return array
 
     def fail(self, problem: str, expected: str) -> NoReturn:
-        raise OnnxError(f"{self.where}: {problem}. Expected: {expected}")
+        raise OnnxError(f"{self.where}: {problem}. Expected: {expected}", self.number)
 
 
 def read(source) -> onnx.ModelProto:
@@ -94,7 +105,7 @@ def read(source) -> onnx.ModelProto:
         raise OnnxError(f"{where} holds no graph. Expected: an ONNX model with inputs, nodes and outputs")
     try:
         onnx.checker.check_model(model)
-        return onnx.inliner.inline_local_functions(model) if model.functions else model
+        return inliner.inline_local_functions(model) if model.functions else model
     except (onnx.checker.ValidationError, RuntimeError, ValueError) as error:
         raise OnnxError(f"{where} is not a valid ONNX model: {error}") from error
 
@@ -129,8 +140,8 @@ class Graph:
         if output is None:
             if len(names) > 1:
                 raise OnnxError(
-                    f"the graph has {len(names)} outputs. Received: {', '.join(names)}. Expected: one; name it: "
-                    f"load(..., output={names[0]!r})"
+                    f"the graph has {len(names)} outputs. Received: {', '.join(names)}. Expected: one; name "
+                    f"it: load(..., output={names[0]!r})"
                 )
             return names[0]
         made = [name for node in model.graph.node for name in node.output]
@@ -179,10 +190,11 @@ class Graph:
             dims = [dims[0] if dims else None, *given]
         if len(dims) < 2 or any(d is None or d < 1 for d in dims[1:]):
             raise OnnxError(
-                f"the graph leaves the shape of its samples open. Received: {value.name!r} of {_written(dims)}. "
-                "Expected: sizes for all axes but the first; give them: load(..., input_shape=(3, 224, 224))"
+                f"the graph leaves the shape of its samples open. Received: {value.name!r} of "
+                f"{_written(dims)}. Expected: sizes for all axes but the first; give them: load(..., "
+                "input_shape=(3, 224, 224))"
             )
-        self.in_sizes: Sizes = (dims[0] or BATCH, *dims[1:])  # type: ignore[assignment]
+        self.in_sizes: Sizes = (dims[0] or BATCH, *(size for size in dims[1:] if size))
 
     def _take(self, proto, number: int) -> None:
         """One more node: folded where its inputs are constant, else kept with the shape it yields."""
@@ -191,11 +203,12 @@ class Graph:
         inputs = [None if not name or name in self.constants else name for name in names]
         node = Node(proto, number, self.opsets.get("", 1), inputs, constants, (), ())
         if any(a.type in (a.GRAPH, a.GRAPHS) for a in proto.attribute):
-            node.fail("runs a graph of its own", "a graph without branches and loops; export it anew for inference")
+            node.fail(
+                "runs a graph of its own", "a graph without loops and conditions, exported for inference"
+            )
         if node.op in ("Shape", "Size") and node.data and (sizes := self._sizes(node.data[0])):
-            end = node.get("end", len(sizes))
-            shape = np.int64(sizes)[node.get("start", 0) : end]
-            self.constants[node.output] = shape if node.op == "Shape" else np.int64(np.prod(sizes))
+            part = sizes[node.get("start", 0) : node.get("end")]
+            self.constants[node.output] = np.array(part if node.op == "Shape" else math.prod(sizes), np.int64)
         elif node.op == "Identity" and node.data:
             self._same[node.output] = node.data[0]
         elif not node.data and node.op not in RANDOM:
@@ -204,7 +217,7 @@ class Graph:
             self._keep(node, names)
 
     def _fold(self, node: Node, names) -> None:
-        feeds = {name: a for name, a in zip(node.proto.input, node.constants) if name}
+        feeds = {name: a for name, a in zip(node.proto.input, node.constants) if a is not None}
         try:
             arrays = evaluate(node.proto, feeds, self.opsets)
         except Exception as error:  # whatever the reference implementation raises
@@ -232,7 +245,7 @@ class Graph:
 
 def inferred(node: Node, types: dict, arrays: dict[str, np.ndarray], opsets: dict[str, int]) -> dict:
     """The types of a node's outputs by name, from the types of its data and the arrays of its constants."""
-    given = {name: helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for name, a in arrays.items()}
+    given = {name: type_of(a) for name, a in arrays.items()}
     small = {name: numpy_helper.from_array(a) for name, a in arrays.items() if a.size <= SMALL}
     try:
         schema = onnx.defs.get_schema(node.proto.op_type, node.opset, node.proto.domain)
@@ -243,6 +256,10 @@ def inferred(node: Node, types: dict, arrays: dict[str, np.ndarray], opsets: dic
         return {}
     except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
         raise OnnxError(f"{node.where}: its inputs do not fit: {error}") from error
+
+
+def type_of(a: np.ndarray) -> onnx.TypeProto:
+    return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
 
 
 def sizes_of(kind: onnx.TypeProto) -> Sizes:

@@ -17,7 +17,7 @@ from .writer import Writer, register_exporter
 
 @register_exporter(L.Dense)
 def dense(layer, x: str, to: Writer) -> str:
-    return to.node("Gemm", x, *_weight_and_bias(to), transB=0)
+    return to.node("Gemm", x, *_weight_and_bias(to), transB=1)
 
 
 @register_exporter(L.Conv2D)

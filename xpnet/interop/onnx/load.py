@@ -23,8 +23,8 @@ from .spelled import activation_of, scalars_only
 JOINS = ("Add", "Sum", "Concat")
 FORMATS = ("channels_first", "channels_last")
 LONGEST = 6  # values back that a spelled-out activation may begin
-FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
-INTEGERS = (onnx.TensorProto.UINT8, onnx.TensorProto.INT8, onnx.TensorProto.INT32, onnx.TensorProto.INT64)
+NUMBERS = ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16", "UINT8", "INT8", "INT32", "INT64")
+PLAIN = ("Relu", "Sigmoid", "Tanh", "Softplus", "LeakyRelu", "Elu", "Gelu")  # no need to look what they spell
 
 
 def load(
@@ -53,22 +53,20 @@ def load(
     if data_format not in (None, *FORMATS):
         raise unknown("data_format", data_format, FORMATS)
     graph = Graph(read(source), input_shape, output)
-    if graph.element not in FLOATS + INTEGERS:
-        kind = onnx.helper.tensor_dtype_to_string(graph.element).removeprefix("TensorProto.")
+    kind = onnx.TensorProto.DataType.Name(graph.element)
+    if kind not in NUMBERS:
         raise OnnxError(f"the input {graph.input!r} is of {kind}. Expected: numbers, such as FLOAT")
     try:
         flow, shape = _layers(graph, FORMATS[0], data_format)
-    except OnnxError:
+    except OnnxError as error:
         if len(graph.in_sizes) != 4:
             raise
-        try:  # whether the graph has its channels last shows in that it can be read so
+        try:  # that a graph takes channels last shows in that it can be read so
             flow, shape = _layers(graph, FORMATS[1], data_format)
-        except OnnxError:
-            flow = None
-        if flow is None:
-            raise
+        except OnnxError as other:
+            raise max(error, other, key=lambda e: e.number) from None  # of the reading that came further
     if precision is None:
-        precision = "float64" if graph.element == onnx.TensorProto.DOUBLE else "auto"
+        precision = "float64" if kind == "DOUBLE" else "auto"
     return as_model(flow, shape, device=device, precision=precision, seed=seed)
 
 
@@ -91,8 +89,8 @@ def _layers(graph: Graph, layout: str, data_format: str | None) -> tuple[Flow, t
     sizes = graph.in_sizes[1:]
     if len(sizes) not in (1, 2, 3):
         raise OnnxError(
-            f"the input {graph.input!r} is of shape (N, {', '.join(map(str, sizes))}). Expected: vectors (N, D) "
-            "or images (N, C, H, W), (N, H, W, C) or (N, H, W)"
+            f"the input {graph.input!r} is of shape (N, {', '.join(map(str, sizes))}). Expected: vectors (N, "
+            "D) or images (N, C, H, W), (N, H, W, C) or (N, H, W)"
         )
     index = np.arange(np.prod(sizes)).reshape(sizes)
     shape = (1, *sizes) if len(sizes) == 2 else sizes
@@ -221,7 +219,7 @@ class _Walk:
         """The activation whose last node this is, and the value it is applied to; (None, "") if there is
         none.
         """
-        if not scalars_only(node) or node.op in ("Relu", "Sigmoid", "Tanh", "Softplus", "LeakyRelu", "Elu", "Gelu"):
+        if not scalars_only(node) or node.op in PLAIN:
             return None, ""
         x = node.output
         for _ in range(LONGEST):
@@ -260,7 +258,7 @@ class _Walk:
 
 
 def _nested_concats(nodes: list[Node]) -> dict[int, list[str]]:
-    """The inputs of Concats, by node number, with what an earlier Concat joined already taken from it: DenseNet
+    """The inputs of Concats, by node number, with what an earlier Concat has joined taken from that: DenseNet
     lists all features so far, [a, b, c] after [a, b].
     """
     made: list[tuple[Node, list[str]]] = []
@@ -285,22 +283,20 @@ def _nested_concats(nodes: list[Node]) -> dict[int, list[str]]:
 
 def _add(flow: Flow, node: Node, branches: list[Flow]) -> None:
     if any(branch.index.shape != branches[0].index.shape or branch.axis for branch in branches):
-        node.fail(
-            f"adds values of shapes {[branch.index.shape for branch in branches]}", "branches of the same shape"
-        )
+        shapes = [branch.index.shape for branch in branches]
+        node.fail(f"adds values of shapes {shapes}", "branches of the same shape")
     if not all(b.shape == branches[0].shape and (b.index == branches[0].index).all() for b in branches):
         for branch in branches:
             branch.as_map(node) if branch.index.ndim > 1 else branch.in_order(node)
     total, *rest = branches
+    layer: Any = None
     for other in rest:
         body, shortcut = (total, other) if len(total.layers) >= len(other.layers) else (other, total)
         layer = Residual(body.layers, shortcut.layers or None)
-        total = body
         total.layers = [layer]
-    (layer,) = total.layers
-    shape = flow.built(node, layer)
+    flow.shape = flow.built(node, layer)
     flow.keep(layer)
-    flow.shape, flow.index, flow.axis = shape, total.index, total.axis
+    flow.index, flow.axis = total.index, total.axis
 
 
 def _concatenate(flow: Flow, node: Node, branches: list[Flow]) -> None:
@@ -320,9 +316,9 @@ def _concatenate(flow: Flow, node: Node, branches: list[Flow]) -> None:
     for branch in branches:
         places.append(branch.index + start)
         start += int(np.prod(branch.shape))
-    shape = flow.built(node, layer)
+    flow.shape = flow.built(node, layer)
     flow.keep(layer)
-    flow.shape, flow.index, flow.axis = shape, np.concatenate(places, axis - 1), 0
+    flow.index, flow.axis = np.concatenate(places, axis - 1), 0
 
 
 def _refuse(node: Node, joins: bool = False):

@@ -1,7 +1,7 @@
-"""ONNX's operators on arrays of any rank and type, for what no layer holds: volumes, integers, training mode.
+"""ONNX's operators on arrays of any rank and type, for what no layer holds: volumes, integers, training.
 
-Each is a function of Ops, the Node and its inputs, arrays of that Ops or None, and yields the outputs.  All of
-an operator is here, as https://onnx.ai/onnx/operators has it.
+Each is a function of Ops, the Node and its inputs, arrays of that Ops or None, and yields the outputs.  All
+of an operator is here, as https://onnx.ai/onnx/operators has it.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ def max_pool(ops, node: Node, x):
     numbers = xp.arange(math.prod(sizes)).reshape(order)
     numbers = numbers.T if node.get("storage_order", 0) else numbers
     places = _views(_bordered(ops, numbers[None, None], place, -1), place)
-    best = number = None
+    best: Any = None
+    number: Any = None
     for (_, view), (_, where) in zip(_views(_bordered(ops, x, place, _least(x.dtype)), place), places):
         if best is None:
             best, number = view, xp.broadcast_to(where, view.shape)
@@ -176,7 +177,7 @@ def dropout(ops, node: Node, x, ratio=None, training=None):
     rate = node.get("ratio", 0.5) if ratio is None else float(ops.to_host(ratio))
     if training is None or not bool(ops.to_host(training)) or rate == 0:
         return x, ops.xp.ones(x.shape, bool)
-    drawn = np.random.RandomState(node.get("seed")).uniform(0, 1.0, x.shape)  # noqa: NPY002 - their generator
+    drawn = np.random.RandomState(node.get("seed")).uniform(0, 1.0, x.shape)
     mask = ops.asarray(drawn >= rate)
     return x * mask * _like(x, 1 / (1 - rate)), mask
 
@@ -203,7 +204,7 @@ def clip(ops, node: Node, x, low=None, high=None):
 
 @computes("HardSigmoid", "HardSwish")
 def hard(ops, node: Node, x):
-    alpha, beta = (node.get("alpha", 0.2), node.get("beta", 0.5)) if node.op == "HardSigmoid" else (1 / 6, 0.5)
+    alpha, beta = node.get("alpha", 0.2 if node.op == "HardSigmoid" else 1 / 6), node.get("beta", 0.5)
     y = (_like(x, alpha) * x + _like(x, beta)).clip(0, 1)
     return y if node.op == "HardSigmoid" else x * y
 
@@ -255,17 +256,22 @@ def softmax(ops, node: Node, x):
 # -- arithmetic ----------------------------------------------------------------------------------------------
 
 
-@computes("Add", "Sub", "Mul", "Max", "Min", "Sum")
+FOLDS = {
+    "Add": "add", "Sum": "add", "Sub": "subtract", "Mul": "multiply", "Max": "maximum", "Min": "minimum",
+}  # fmt: skip
+
+
+@computes(*FOLDS)
 def fold(ops, node: Node, *arrays):
-    names = {"Add": "add", "Sub": "subtract", "Mul": "multiply", "Max": "maximum", "Min": "minimum", "Sum": "add"}
-    return functools.reduce(getattr(ops.xp, names[node.op]), arrays)
+    return functools.reduce(getattr(ops.xp, FOLDS[node.op]), arrays)
 
 
 @computes("Div")
 def divide(ops, node: Node, a, b):
     if a.dtype.kind == "f":
         return a / b
-    return (ops.xp.abs(a) // ops.xp.abs(b) * (ops.xp.sign(a) * ops.xp.sign(b))).astype(a.dtype)  # towards zero
+    towards_zero = ops.xp.abs(a) // ops.xp.abs(b) * (ops.xp.sign(a) * ops.xp.sign(b))
+    return towards_zero.astype(a.dtype)
 
 
 @computes("Neg")

@@ -15,10 +15,21 @@ import onnx
 
 from ... import activations
 from ...layers import (
-    AveragePooling2D, BatchNormalization, Conv2D, Conv2DTranspose, Dense, Dropout, GlobalAveragePooling2D,
-    GlobalMaxPooling2D, GroupNormalization, LayerNormalization, MaxPooling2D, UpSampling2D, ZeroPadding2D,
+    AveragePooling2D,
+    BatchNormalization,
+    Conv2D,
+    Conv2DTranspose,
+    Dense,
+    Dropout,
+    GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
+    GroupNormalization,
+    LayerNormalization,
+    MaxPooling2D,
+    UpSampling2D,
+    ZeroPadding2D,
 )  # fmt: skip
-from .flow import Flow
+from .flow import Flow, ordered
 from .graph import Node
 from .windows import Windows, transposed_windows, windows
 
@@ -44,12 +55,11 @@ def gemm(flow: Flow, node: Node) -> None:
     """alpha A' B' + beta C, where A or B is the data, and A' may be A transposed, B' likewise."""
     side = _data_side(node)
     turned = node.get("transA", 0), node.get("transB", 0)
-    W = node.constant(1 - side, "matrix") * node.get("alpha", 1.0)
+    W = _times(node.constant(1 - side, "matrix"), node.get("alpha", 1.0))
     W = W if turned[1 - side] == 1 - side else W.T
     bias = None
     if len(node.inputs) > 2 and node.proto.input[2]:
-        bias = node.constant(2, "bias") * node.get("beta", 1.0)
-        bias = _without_samples(node, bias, 2, side)
+        bias = _without_samples(node, _times(node.constant(2, "bias"), node.get("beta", 1.0)), 2, side)
     _dense(flow, node, W, bias, side, flow.axis ^ turned[side])
 
 
@@ -71,8 +81,10 @@ def _dense(flow: Flow, node: Node, W, bias, side: int, axis: int) -> None:
     last = flow.index.shape[-1] if flow.index.ndim else 1
     if axis == side and flow.index.size == I == last:
         flow.as_vector()
-        weight = np.empty_like(W)
-        weight[:, flow.index.ravel()] = W
+        weight = W
+        if not ordered(flow.index):
+            weight = np.empty_like(W)
+            weight[:, flow.index.ravel()] = W
         flow.add(node, Dense(O, use_bias=bias is not None), weight=weight, bias=bias)
         flow.axis, flow.index = side, np.arange(O) if side else flow.index
     elif axis == side == 0 and flow.index.ndim == 3 and last == I and flow.feature_axis(3):
@@ -149,7 +161,7 @@ def pool(flow: Flow, node: Node) -> None:
     place = windows(node, node.get("kernel_shape"), node.in_sizes[2:]).in_plane()
     if max(place.dilations) > 1:
         node.fail(f"has dilations {place.dilations}", "a pooling without; a Conv may be dilated")
-    if len([name for name in node.proto.output if name]) > 1:
+    if len(node.outputs) > 1:
         node.fail("yields the places of its maxima", "the maxima alone")
     mean = node.op == "AveragePool"
     counted = bool(node.get("count_include_pad", 0))
@@ -161,9 +173,9 @@ def pool(flow: Flow, node: Node) -> None:
         return kind(place.kernel, place.strides, padding, ceil_mode, **given)
 
     ceil = bool(node.get("ceil_mode", 0))
-    for ceil_mode in (ceil, not ceil):
-        made: Any = _padded(flow, node, place, lambda padding, mode=ceil_mode: layer(padding, mode))
-        if made is not None and (wanted is None or np.allclose(np.reshape(made.share, np.shape(made.share)[::2] or ()), wanted)):
+    for mode in (ceil, not ceil):
+        made = _padded(flow, node, place, functools.partial(layer, ceil_mode=mode))
+        if made is not None and (wanted is None or np.allclose(_shares(made), wanted)):
             break
     else:
         if wanted is None or not counted:
@@ -189,6 +201,12 @@ def _padded(flow: Flow, node: Node, place: Windows, make: Callable[[Any], Any]) 
         if out_shape[1:] == place.out and tuple(first for first, _ in layer.window.padding) == before:
             return layer
     return None
+
+
+def _shares(pooling: AveragePooling2D) -> np.ndarray:
+    """What one element of each window weighs: a number, or (OH, OW) of them."""
+    share = np.asarray(pooling.share)
+    return share[:, 0, :, 0] if share.ndim else share
 
 
 def _with_border(flow: Flow, place: Windows) -> Windows:
@@ -251,7 +269,8 @@ def pad(flow: Flow, node: Node) -> None:
     if not any(map(any, sides)):
         return
     if node.get("mode", "constant") != "constant" or np.any(value) or min(map(min, sides)) < 0:
-        node.fail(f"pads by {sides} in mode {node.get('mode', 'constant')!r}, value {value}", "a border of zeros")
+        mode = node.get("mode", "constant")
+        node.fail(f"pads by {sides} in mode {mode!r}, value {value}", "a border of zeros")
     back = _to_map(flow, node)
     sides = [sides[1:][axis] for axis in np.argsort(back)] if rank == 4 else [*sides[1:2], (0, 0), *sides[2:]]
     if any(sides[0]):
@@ -290,7 +309,7 @@ def resize(flow: Flow, node: Node) -> None:
 
 @reads("BatchNormalization")
 def batch_normalization(flow: Flow, node: Node) -> None:
-    if node.get("training_mode", 0) or len([name for name in node.proto.output if name]) > 1:
+    if node.get("training_mode", 0) or len(node.outputs) > 1:
         node.fail("is in training mode", "a graph exported for inference")
     names = ("weight", "bias", "running_mean", "running_var")
     given = dict(zip(names, (node.constant(i, name) for i, name in enumerate(names, 1))))
@@ -306,10 +325,9 @@ def group_normalization(flow: Flow, node: Node) -> None:
     """
     weight, bias = node.constant(1, "scale"), node.constant(2, "bias")
     C = flow.shape[0]
-    rows = node.in_sizes[1]
-    groups = node.get("num_groups", rows)
-    if flow.axis or len(node.in_sizes) < 3 or C % groups or not (flow.index.ravel() == np.arange(flow.index.size)).all():
-        node.fail(f"works on groups that do not fit. Received: {node.in_sizes}, {groups} groups", "images (N, C, H, W)")
+    groups = node.get("num_groups", node.in_sizes[1])
+    if flow.axis or flow.index.ndim < 2 or C % groups or not ordered(flow.index):
+        node.fail(f"does not fit {node.in_sizes} with {groups} groups", "images (N, C, H, W), G dividing C")
     given = {name: np.repeat(a, C // len(a)) for name, a in (("weight", weight), ("bias", bias))}
     epsilon = number(node.get("epsilon", 1e-5))
     flow.keep(_made(node, GroupNormalization, -1 if groups == C else groups, epsilon), **given)
@@ -319,8 +337,8 @@ def group_normalization(flow: Flow, node: Node) -> None:
 def layer_normalization(flow: Flow, node: Node) -> None:
     rank = len(node.in_sizes)
     first = node.get("axis", -1) % rank
-    if flow.axis or first == 0 or len([name for name in node.proto.output if name]) > 1:
-        node.fail(f"normalises {node.in_sizes} from axis {first} on", "the axes behind the samples, and one output")
+    if flow.axis or first == 0 or len(node.outputs) > 1:
+        node.fail(f"normalises {node.in_sizes} from axis {first}", "axes behind the samples, and one output")
     weight, bias = node.constant(1, "scale"), _optional(node, 2)
     bias = np.zeros_like(weight) if bias is None else bias
     epsilon = number(node.get("epsilon", 1e-5))
@@ -331,7 +349,7 @@ def layer_normalization(flow: Flow, node: Node) -> None:
         features = {"weight": flow.by_feature(weight), "bias": flow.by_feature(bias)}
         flow.keep(_made(node, LayerNormalization, epsilon, axis="channels"), **features)
     else:
-        node.fail(f"normalises {node.in_sizes} from axis {first} on", "all axes but the samples, or the channels")
+        node.fail(f"normalises {node.in_sizes} from axis {first}", "all axes but the samples', or channels")
 
 
 def _everywhere(flow: Flow, values) -> np.ndarray:
@@ -345,7 +363,7 @@ def _by_channel(flow: Flow, node: Node, values, what: str) -> np.ndarray:
     """Numbers for ONNX's channels, axis 1, as those of the layers' features or channels."""
     C = node.in_sizes[1] if len(node.in_sizes) > 1 else 0
     if values.shape != (C,) or not flow.feature_axis(1):
-        node.fail(f"{what} {values.shape} does not fit an input {node.in_sizes}", f"({C},), and channels on axis 1")
+        node.fail(f"{what} {values.shape} does not fit {node.in_sizes}", f"({C},), and channels on axis 1")
     found = flow.by_feature(values.reshape(-1, *(1,) * (flow.index.ndim - 1)))
     assert found is not None  # the axis runs over the channels
     return found.astype(values.dtype)
@@ -431,15 +449,15 @@ def scaled_elu(flow: Flow, node: Node) -> None:
 @reads("Softmax")
 def softmax(flow: Flow, node: Node) -> None:
     axis = node.get("axis", -1 if node.opset >= 13 else 1) % len(node.in_sizes)
-    alone = node.opset >= 13 or flow.index.shape[axis - 1] == flow.index.size  # before, over all axes behind, too
-    if not alone or not flow.feature_axis(axis):
-        node.fail(f"is over axis {axis} of {node.in_sizes}", "the features of vectors or the channels of images")
+    old = node.opset < 13 and flow.index.shape[axis - 1] != flow.index.size  # over all axes behind, too
+    if old or not flow.feature_axis(axis):
+        node.fail(f"is over axis {axis} of {node.in_sizes}", "the features of vectors or channels of images")
     flow.activate(activations.Softmax())
 
 
 @reads("Dropout")
 def dropout(flow: Flow, node: Node) -> None:
-    if len([name for name in node.proto.output if name]) > 1:
+    if len(node.outputs) > 1:
         node.fail("yields its mask", "its first output alone")
     if np.any(node.get("training_mode", False, position=2)):
         node.fail("is in training mode", "a graph exported for inference")
@@ -456,11 +474,11 @@ def arithmetic(flow: Flow, node: Node) -> None:
         return flow.scale(node, -1.0, 0.0)
     side = _data_side(node)
     if node.opset < 7 and node.get("broadcast", 0):
-        node.fail("broadcasts as operators did before opset 7", "a newer opset; onnx.version_converter may help")
+        node.fail("broadcasts as before opset 7", "a newer opset; onnx.version_converter may help")
     c = _without_samples(node, node.constant(1 - side, "other operand"), len(node.in_sizes), flow.axis)
     c = c.astype(np.float64)
     if np.broadcast_shapes(c.shape, flow.index.shape) != flow.index.shape:
-        node.fail(f"spreads {node.in_sizes} over an array of {c.shape}", "a constant no larger than one sample")
+        node.fail(f"spreads {node.in_sizes} over {c.shape}", "a constant no larger than one sample")
     if node.op == "Add":
         flow.scale(node, 1.0, c)
     elif node.op == "Mul":
@@ -515,7 +533,7 @@ def _to_map(flow: Flow, node: Node) -> tuple[int, ...]:
     if flow.index.ndim == 3:
         for perm in itertools.permutations(range(3)):
             moved = flow.index.transpose(perm)
-            if moved.shape == flow.shape and (moved.ravel() == np.arange(moved.size)).all():
+            if moved.shape == flow.shape and ordered(moved):
                 return tuple(np.argsort(perm))
     flow.as_map(node)
     return (0, 1, 2)
@@ -529,11 +547,15 @@ def number(value) -> float:
     return float(str(np.float32(value)))
 
 
+def _times(a: np.ndarray, factor: float) -> np.ndarray:
+    return a if factor == 1 else a * factor
+
+
 def _data_side(node: Node) -> int:
     """Which of two operands is the data."""
     sides = [i for i in (0, 1) if node.inputs[i] is not None]
     if len(sides) != 1:
-        node.fail("joins two values of the data", "one of its operands constant; Add and Concat may join branches")
+        node.fail("joins two values of the data", "a constant operand; only Add and Concat join branches")
     return sides[0]
 
 
@@ -544,7 +566,7 @@ def _optional(node: Node, position: int) -> np.ndarray | None:
 
 
 def _without_samples(node: Node, array: np.ndarray, rank: int, axis: int) -> np.ndarray:
-    """A constant that meets a value of this rank, without the axis of the samples, along which it is alike."""
+    """A constant that meets a value of this rank, without the samples' axis, along which it is alike."""
     array = array.reshape((1,) * (rank - array.ndim) + array.shape)
     if array.ndim > rank or array.shape[axis] != 1:
         node.fail(f"has a constant {array.shape} with numbers for every sample", "the same for all samples")

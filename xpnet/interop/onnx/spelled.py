@@ -16,9 +16,9 @@ from .graph import Node, evaluate
 from .readers import number
 
 ELEMENTWISE = {
-    "Abs", "Add", "Cast", "Clip", "Div", "Elu", "Erf", "Exp", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid",
-    "HardSwish", "LeakyRelu", "Less", "LessOrEqual", "Log", "Max", "Min", "Mul", "Neg", "PRelu", "Pow",
-    "Reciprocal", "Relu", "Sigmoid", "Softplus", "Sqrt", "Sub", "Sum", "Tanh", "Where",
+    "Abs", "Add", "Cast", "Clip", "Div", "Elu", "Erf", "Exp", "Gelu", "Greater", "GreaterOrEqual",
+    "HardSigmoid", "HardSwish", "LeakyRelu", "Less", "LessOrEqual", "Log", "Max", "Min", "Mul", "Neg",
+    "PRelu", "Pow", "Reciprocal", "Relu", "Sigmoid", "Softplus", "Sqrt", "Sub", "Sum", "Tanh", "Where",
 }  # fmt: skip
 GRID = np.concatenate([np.linspace(-9, 9, 289), [-60, -25, 25, 60]])
 
@@ -30,17 +30,19 @@ def activation_of(nodes: Iterable[Node], x: str, y: str) -> activations.Activati
     values = {x: GRID}
     for node in nodes:
         arrays = [
-            values[name] if name is not None else None if c is None else c.astype(_wide(c.dtype))
+            values[name] if name is not None else None if c is None else c.astype(_wide(c.dtype)).reshape(())
             for name, c in zip(node.inputs, node.constants)
         ]
-        feeds = {name: a for name, a in zip(node.proto.input, arrays) if name}
+        feeds = {name: a for name, a in zip(node.proto.input, arrays) if a is not None}
         try:
             with np.errstate(all="ignore"):
                 (values[node.output],) = evaluate(node.proto, feeds, {"": node.opset})
         except Exception:  # whatever the reference implementation raises
             return None
     found = np.asarray(values[y])
-    return next((f for f in _candidates(found) if _agree(found, _values(f))), None)
+    if found.shape != GRID.shape:
+        return None
+    return next((f for f in _candidates(found) if np.allclose(found, _values(f), 1e-5, 1e-6)), None)
 
 
 def scalars_only(node: Node) -> bool:
@@ -49,9 +51,8 @@ def scalars_only(node: Node) -> bool:
 
 
 def _candidates(found: np.ndarray) -> Iterator[activations.ActivationFunction]:
-    for kind in (activations.ReLU, activations.Sigmoid, activations.Tanh, activations.Softplus, activations.SiLU):
-        yield kind()
-    yield from (activations.GELU(), activations.GELU(approximate=True))
+    yield from (activations.ReLU(), activations.Sigmoid(), activations.Tanh(), activations.Softplus())
+    yield from (activations.SiLU(), activations.GELU(), activations.GELU(approximate=True))
     at = dict(zip(GRID.tolist(), found.tolist()))
     if 0 < -at[-1.0] < 1:
         yield activations.LeakyReLU(number(-at[-1.0]))
@@ -63,10 +64,6 @@ def _values(function: activations.ActivationFunction) -> np.ndarray:
     z, y = GRID[:, None].copy(), np.empty((len(GRID), 1))
     function.forward(Ops(), z, y)
     return y[:, 0]
-
-
-def _agree(a: np.ndarray, b: np.ndarray) -> bool:
-    return a.shape == b.shape and bool(np.allclose(a, b, rtol=1e-5, atol=1e-6))
 
 
 def _wide(dtype):

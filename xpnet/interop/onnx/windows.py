@@ -1,4 +1,4 @@
-"""Where ONNX's windows stand: the attributes of convolutions and poolings of any rank, resolved to numbers."""
+"""Where ONNX's windows stand: the attributes of convolutions and poolings, of any rank, as numbers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class Windows(NamedTuple):
         """A window along one axis as one over an image of one row."""
         if len(self.kernel) != 1:
             return self
-        return Windows((1, *self.kernel), (1, *self.strides), (1, *self.dilations), ((0, 0), *self.padding), (1, *self.out))
+        kernel, strides, dilations, padding, out = self
+        return Windows((1, *kernel), (1, *strides), (1, *dilations), ((0, 0), *padding), (1, *out))
 
 
 def windows(node: Node, kernel: Sizes, sizes: Sizes) -> Windows:
@@ -71,7 +72,7 @@ def transposed_windows(node: Node, kernel: Sizes, sizes: Sizes) -> Windows:
 def per_axis(node: Node, name: str, kernel: Sizes) -> Sizes:
     values = node.get(name, (1,) * len(kernel))
     if len(values) != len(kernel) or min(values) < 1:
-        node.fail(f"{name}={tuple(values)} do not fit a kernel {tuple(kernel)}", f"{len(kernel)} numbers from 1 on")
+        node.fail(f"{name}={tuple(values)} does not fit kernel {kernel}", f"{len(kernel)} numbers from 1 on")
     return tuple(values)
 
 
@@ -82,7 +83,7 @@ def _padding(node: Node, same) -> tuple[tuple[int, int], ...]:
         return tuple(halves if rule == "SAME_UPPER" else [half[::-1] for half in halves])
     pads = node.get("pads", (0,) * (2 * rank)) if rule == "NOTSET" else (0,) * (2 * rank)
     if len(pads) != 2 * rank:
-        node.fail(f"pads={tuple(pads)} do not fit", f"{2 * rank} numbers, where axes begin and where they end")
+        node.fail(f"pads={tuple(pads)} does not fit", f"{2 * rank} numbers, beginnings before ends")
     return tuple(zip(pads[:rank], pads[rank:]))
 
 
