@@ -1,3 +1,3 @@
-"""Benchmarks: the operations, the layers and the five workloads, by device; and the comparison with
+"""Benchmarks: the operations, the layers and the workloads, by device; and the comparison with
 PyTorch.
 """

@@ -10,7 +10,7 @@ import argparse
 import json
 from pathlib import Path
 
-from bench import devices, parity, rows
+from bench import devices, parity, reach, rows
 
 SMALL = ("digits-cnn/8/auto", "lenet/128/auto", "mnist-mlp/1000/auto", "mnist-cnn/128/auto")
 
@@ -60,6 +60,12 @@ def targets(found: list[dict]) -> list[tuple[str, float, str, float | None]]:
             out.append((f"{job} / PyTorch channels_last eager", bound, "at most", of(job, "channels_last")))
     out.append(("convolutions of cifar-vgg/512/tf32, forward + backward / matmul rate", 0.4, "at least",
                 conv_share(by_job)))  # fmt: skip
+    trained = reached(found)
+    if trained is None:
+        out.append(("resnet9's accuracy on CIFAR-10's test images", reach.TARGET, "at least", None))
+    else:
+        what = f"resnet9's accuracy on CIFAR-10's test images, after {trained['seconds']:.1f} s"
+        out.append((what, trained["target"], "at least", trained["accuracy"]))
     hosts = [by_job[j]["xpnet"].get("host_us") for j in by_job if "xpnet" in by_job[j]]
     hosts = [h for h in hosts if h is not None]
     out.append(("host time per graph step, the longest, us", 30.0, "at most", max(hosts) if hosts else None))
@@ -71,6 +77,17 @@ def conv_share(by_job) -> float | None:
     row = by_job.get("layers/512/tf32", {}).get("xpnet", {})
     rates = [r["tflops"] for r in by_job.get("matmul/8192/tf32", {}).values() if "tflops" in r]
     return convolutions(row)[1] / max(rates) if rates and "layers" in row else None
+
+
+def reached(found: list[dict]) -> dict | None:
+    """The last training of resnet9 to an accuracy that was no error."""
+    return next((r for r in reversed(found) if r.get("kind") == "reach" and "error" not in r), None)
+
+
+def reached_table(found: list[dict]) -> str:
+    """Every such training."""
+    names = ["target", "accuracy", "epochs", "seconds", "device", "precision", "error"]
+    return rows.table(names, [[row.get(n) for n in names] for row in found if row.get("kind") == "reach"])
 
 
 def targets_table(found: list[dict]) -> str:
@@ -159,6 +176,8 @@ def report(found: list[dict]) -> str:
             steps_table(found),
         ]
         parts += ["## Rates", rates_table(found), "## Layers of cifar-vgg", layers_tables(found)]
+    if "reach" in kinds:
+        parts += ["## resnet9 on CIFAR-10's images", reached_table(found)]
     if "devices" in kinds:
         parts += ["## GPU against CPU", devices.workloads_table(found)]
     if "bench" in kinds:

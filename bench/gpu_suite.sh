@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # All that a GPU is asked for, in one call:  bash bench/gpu_suite.sh FOLDER [STAGE ...]
 #
-# Stages, in this order unless others are named: machine checks steps rates devices probe compile bench.  `checks` runs
-# the gpu-marked tests and the parity report side by side; all that is timed runs alone.  LIMIT (540) is the seconds for
-# all of them; a stage gets at most its own share and what is left.  PROBE: path of the design's GPU probe, which
-# the stage `probe` runs.  FOLDER gets rows.jsonl, in which every figure stands as soon as it is known, results.json
-# and report.md, made anew after each stage, and logs.  Nothing needs to be installed but what the library imports,
-# pytest with pytest-benchmark, and PyTorch.
+# Stages, in this order unless others are named: machine checks steps rates train devices probe compile bench.
+# `checks` runs the gpu-marked tests and the parity report side by side; all that is timed runs alone.  `train` trains
+# resnet9 until it knows 92% of CIFAR-10's test images (MORE: further arguments of examples/cifar_resnet9.py).  LIMIT
+# (540) is the seconds for all of them; a stage gets at most its own share and what is left.  PROBE: path of the
+# design's GPU probe, which the stage `probe` runs.  DEVICE=cpu tries the stages steps, rates and train out.  FOLDER
+# gets rows.jsonl, in which every figure stands as soon as it is known, results.json and report.md, made anew after
+# each stage, and logs.  Nothing needs to be installed but what the library imports, pytest with pytest-benchmark,
+# PyTorch, and Pillow where CIFAR-10 lies in XPNET_DATA as JPEG files.
 set -uo pipefail
 out=${1:?usage: bench/gpu_suite.sh FOLDER [STAGE ...]}; shift
 mkdir -p "$out"
@@ -14,7 +16,10 @@ out=$(cd "$out" && pwd)
 probe=${PROBE:+$(realpath "$PROBE")}
 cd "$(dirname "$0")/.."
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 XPNET_REQUIRE_CUDA=1
-python=${PYTHON:-python3} log=$out/suite.log rows=$out/rows.jsonl end=$((SECONDS + ${LIMIT:-540}))
+for data in shared/data ../shared/data; do
+  [ -n "${XPNET_DATA:-}" ] || [ ! -d $data ] || export XPNET_DATA=$PWD/$data
+done
+python=${PYTHON:-python3} log=$out/suite.log rows=$out/rows.jsonl device=${DEVICE:-cuda} end=$((SECONDS + ${LIMIT:-540}))
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -34,7 +39,7 @@ rows.append(path, {"kind": "stage", "name": name, "seconds": int(seconds), "stat
 END
 }
 
-step() { run "$1" "$2" "$log" "$python" -m bench.gpu_compare --side "${@:3}" --rows "$rows"; }
+step() { run "$1" "$2" "$log" "$python" -m bench.gpu_compare --device "$device" --side "${@:3}" --rows "$rows"; }
 
 tests() {
   local parallel=()
@@ -45,7 +50,7 @@ tests() {
 }
 
 stages=("$@")
-[ $# -gt 0 ] || stages=(machine checks steps rates devices probe compile bench)
+[ $# -gt 0 ] || stages=(machine checks steps rates train devices probe compile bench)
 for stage in "${stages[@]}"; do
   case $stage in
     machine)
@@ -72,6 +77,7 @@ for stage in "${stages[@]}"; do
       step "rates of xpnet" 75 xpnet --limit 45 $jobs
       step "rates of PyTorch" 45 eager --limit 30 $jobs
       ;;
+    train) run "resnet9 to 92%" 170 "$log" "$python" -m bench.reach --device "$device" --rows "$rows" -- ${MORE:-} ;;
     devices) run devices 110 "$log" "$python" -m bench.devices --rows "$rows" --plot "$out/devices.png" --limit 45 ;;
     compile) step "PyTorch compile" 150 compile --limit 75 $("$python" -c "from bench.gpu_compare import STEPS; print(*STEPS)") ;;
     probe) [ -z "$probe" ] || run probe 90 "$out/probe.log" "$python" "$probe" ;;

@@ -7,7 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-STEPS = {"digits-cnn": 0.30, "mnist-mlp": 1.0, "lenet": 0.60, "mnist-cnn": 0.75, "cifar-vgg": 1.0, "resnet9": 1.0}
+STEPS = {
+    "digits-cnn": 0.30,
+    "mnist-mlp": 1.0,
+    "lenet": 0.60,
+    "mnist-cnn": 0.75,
+    "cifar-vgg": 1.0,
+    "resnet9": 1.0,
+}
 
 
 class Target(NamedTuple):

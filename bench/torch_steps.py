@@ -20,21 +20,26 @@ def module(model) -> nn.Sequential:
 
 
 def fresh(name: str) -> nn.Sequential:
-    """A workload's torch.nn.Sequential with PyTorch's own initial weights, for which no xpnet model is built."""
+    """A workload's torch.nn.Sequential with PyTorch's own initial weights; no xpnet model is built for it."""
     return nn.Sequential(*chain(WORKLOADS[name].layers(), WORKLOADS[name].input_shape))
 
 
 def chain(layers, shape) -> list[nn.Module]:
     """What stands for layers that begin with samples of this shape.
 
-    The shapes between them come from running them on PyTorch's "meta" device, which has no memory.
+    The shapes between layers that are not built come from running them on PyTorch's "meta" device, which has
+    no memory.
     """
     made: list[nn.Module] = []
     for layer in layers:
         made += modules(layer, shape)
-        with torch.device("meta"):
-            shape = tuple(nn.Sequential(*modules(layer, shape))(torch.empty(2, *shape)).shape[1:])
+        shape = layer.out_shape or _after(layer, shape)
     return made
+
+
+def _after(layer, shape) -> tuple[int, ...]:
+    with torch.device("meta"):
+        return tuple(nn.Sequential(*modules(layer, shape))(torch.empty(2, *shape)).shape[1:])
 
 
 def modules(layer, shape=None) -> list[nn.Module]:

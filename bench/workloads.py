@@ -1,4 +1,4 @@
-"""The six training steps that stand for the field, for xpnet; `bench/torch_steps.py` holds the same for PyTorch."""
+"""The training steps that stand for the field, for xpnet; `bench/torch_steps.py` has them for PyTorch."""
 
 from __future__ import annotations
 

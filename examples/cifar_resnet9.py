@@ -80,8 +80,7 @@ def draw_seen(images, path):
     viz.save(viz.plot_images(np.stack(seen, axis=1).reshape(-1, *few.shape[1:]), columns=8), path)
 
 
-def main(argv=None):
-    """Train, evaluate and draw; the figures of the run."""
+def arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--batch-size", type=int, default=512)
@@ -93,36 +92,47 @@ def main(argv=None):
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--precision", default="auto", help="auto, float32, tf32 or bfloat16")
     parser.add_argument("--out", type=Path, default=Path("out"), metavar="DIR", help="where pictures go")
-    args = parser.parse_args(argv)
-    args.out.mkdir(parents=True, exist_ok=True)
+    return parser.parse_args(argv)
 
-    (x, y), (xt, yt) = ((a[: args.images], b[: args.images]) for a, b in datasets.load_cifar10(raw=True))
+
+def load(images=None):
+    """((x, y), (xt, yt)) of bytes; of each part the first so many images alone."""
+    return tuple((x[:images], y[:images]) for x, y in datasets.load_cifar10(raw=True))
+
+
+def train(split, args):
+    """The trained model, and the figures of the run."""
+    (x, y), (xt, yt) = split
     steps = args.epochs * -(-len(x) // args.batch_size)
     model = build(steps, args.width, args.rate, args.seed, args.device, args.precision)
     model.summary()
-    draw_seen(x, args.out / "cifar_resnet9_seen.png")
-
     until = Until(args.target)
-    history = model.fit(
-        x, y, args.batch_size, args.epochs, 2, [until], validation_data=(xt, yt), augment=AUGMENT
-    )
-    viz.save(viz.plot_history(history), args.out / "cifar_resnet9.png")
-    accuracy = history.history["val_accuracy"][-1]
-    print(f"test accuracy {accuracy:.2%} of {len(xt)} images after {len(history.epoch)} epochs")
-    if until.target is None:
-        print(f"trained in {until.seconds:.1f} s, the tests after every epoch included")
-    elif until.reached:
-        print(f"{args.target:.0%} reached after {until.seconds:.1f} s, the tests after every epoch included")
+    model.fit(x, y, args.batch_size, args.epochs, 2, [until], validation_data=(xt, yt), augment=AUGMENT)
+    epochs, accuracy = len(model.history.epoch), model.history.history["val_accuracy"][-1]
+    print(f"test accuracy {accuracy:.2%} of {len(xt)} images after {epochs} epochs")
+    took = f"{until.seconds:.1f} s, the tests after every epoch included"
+    if args.target is None:
+        print(f"trained in {took}")
     else:
-        print(f"{args.target:.0%} not reached in {until.seconds:.1f} s")
-    return {
-        "accuracy": accuracy,
-        "reached": until.reached,
-        "seconds": until.seconds,
-        "epochs": len(history.epoch),
-        "device": model.device,
-        "precision": model.precision_meaning,
-    }
+        print(
+            f"{args.target:.0%} reached after {took}"
+            if until.reached
+            else f"{args.target:.0%} not reached in {took}"
+        )
+    figures = {"accuracy": accuracy, "reached": until.reached, "seconds": until.seconds, "epochs": epochs}
+    return model, figures | {"device": model.device, "precision": model.precision_meaning}
+
+
+def main(argv=None):
+    """Train, evaluate and draw; the accuracy on the test images."""
+    args = arguments(argv)
+    args.out.mkdir(parents=True, exist_ok=True)
+    split = load(args.images)
+    draw_seen(split[0][0], args.out / "cifar_resnet9_seen.png")
+    model, figures = train(split, args)
+    viz.save(viz.plot_history(model.history), args.out / "cifar_resnet9.png")
+    print(f"pictures: {args.out / 'cifar_resnet9.png'}, {args.out / 'cifar_resnet9_seen.png'}")
+    return figures["accuracy"]
 
 
 if __name__ == "__main__":

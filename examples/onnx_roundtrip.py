@@ -4,8 +4,8 @@
 
 A small CNN learns the handwritten digits that come with scikit-learn: 8x8 pixels, 1797 images, ten classes.
 `onnx.export` writes what it computes as a graph of ONNX's operators, ending in a softmax; ONNX Runtime, which
-knows nothing of xpnet, reads the file and names the test images.  `onnx.load` makes a model of the file, as of
-one from elsewhere, and training goes on (without the dropout, which a graph does not hold).
+knows nothing of xpnet, reads the file and names the test images.  `onnx.load` makes a model of the file, and
+training goes on, without the dropout, which a graph does not hold.
 
 Prints the accuracies, and how far the probabilities of the three are apart: rounding, some 1e-7.  Needs
 xpnet[onnx] and onnxruntime.

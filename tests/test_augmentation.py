@@ -295,7 +295,7 @@ def test_any_memory_order_gives_the_same_and_the_users_data_are_not_written(ops,
 @every_one
 def test_the_cpu_and_the_plain_code_agree_on_a_large_batch(rng, one):
     """So large that the CPU works through it in several blocks, the last of them smaller."""
-    x, y = rng.random((70, 1, 20, 20), dtype=np.float32), rng.random((70, 4), dtype=np.float32)
+    x, y = rng.random((81, 1, 20, 20), dtype=np.float32), rng.random((81, 4), dtype=np.float32)
     expected, targets, given = changed(one, Ops(), x, y, rng)
     xs, ys = one(NumpyOps(), x, y, Again(NumpyOps(), given))
     np.testing.assert_array_equal(xs, expected), np.testing.assert_array_equal(ys, targets)
@@ -437,6 +437,12 @@ def test_apply_shows_what_training_sees(rng):
     assert (xs != apply([RandomFlip("horizontal"), MixUp(0.4)], x, y, seed=2)[0]).any()
     assert apply(RandomFlip(), x).shape == x.shape  # one alone, and no targets
     np.testing.assert_array_equal(apply(None, x), x)
+    last, _ = apply([RandomFlip("horizontal"), MixUp(0.4)], x.transpose(0, 2, 3, 1), y, 1, "channels_last")
+    np.testing.assert_array_equal(last.transpose(0, 3, 1, 2), xs)
+    with pytest.raises(ValueError, match="unknown data_format"):
+        apply(None, x, data_format="NHWC")
+    with pytest.raises(ShapeError, match="6 in x, 2 in y"):
+        apply(MixUp(), x, y[:2])
     masks = rng.integers(0, 3, (6, 8, 8))
     assert apply([RandomRotation(20), CutMix()], x, masks)[1].shape == (6, 3, 8, 8)
 
@@ -459,7 +465,14 @@ def test_augmentation_of_ones_own(rng):
 def test_vectors_are_refused_where_images_are_needed(of_images):
     with pytest.raises(ShapeError, match=rf"{type(of_images).__name__} needs images. Received: .*\(64,\)"):
         of_images.check((64,))
-    of_images.check((3, 8, 8), (8, 8)), GaussianNoise(0.1).check((64,)), MixUp().check((64,), (10,))
+    with pytest.raises(ShapeError, match="needs images"):
+        checked([GaussianNoise(0.1), of_images], (64,))
+    (
+        of_images.check((3, 8, 8), (8, 8)),
+        of_images.check((3, 8, 8), (10, 1, 1)),
+        GaussianNoise(0.1).check((64,)),
+        MixUp().check((64,), (10,)),
+    )
 
 
 @pytest.mark.parametrize(

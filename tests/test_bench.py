@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench import (
     compare,
     devices,
+    follow,
     gpu_compare,
     gpu_facts,
     gpu_report,
@@ -24,6 +25,7 @@ from bench import (
     parity,
     peers,
     plain,
+    reach,
     rows,
     sections,
     steps,
@@ -203,11 +205,124 @@ def test_a_precision_that_fails_costs_neither_the_others_nor_the_report(monkeypa
 
 def test_hashes_tell_devices_apart_that_differ_and_masks_move_with_the_step(monkeypatch):
     found = parity.same(["cpu"])["sha256"]
-    assert len({digest for one in found.values() for digest in one.values()}) == len(found) == 10
+    assert len({digest for one in found.values() for digest in one.values()}) == len(found) == 11
     text = parity.markdown(
         [{"job": "same", "sha256": {"a": {"cpu": "1", "cuda": "1"}, "b": {"cpu": "1", "cuda": "2"}}}]
     )
     assert "| a | 1 | 1 | yes |" in text and "| b | 1 | 2 | NO |" in text
+
+
+# -- following PyTorch ---------------------------------------------------------------------------------------
+
+
+def small_resnet9(**settings):
+    """The workload in small."""
+    from xpnet import networks
+
+    work = workloads.WORKLOADS["resnet9"]
+    settings = {**work.settings, **settings}
+    return work._replace(layers=lambda: networks.resnet9((3, 32, 32), 10, width=8), settings=settings)
+
+
+def pictures(count):
+    """Smooth random pictures (N, 3, 32, 32), lighter the higher their label."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 10, count)
+    x = rng.standard_normal((count, 3, 8, 8)).repeat(4, axis=2).repeat(4, axis=3) + y[:, None, None, None] / 5
+    return x.astype(np.float32), y
+
+
+@pytest.mark.torch
+def test_resnet9_follows_pytorch_s_first_steps():
+    """In float64 to the last digits; in float32 as far as roundings allow."""
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    taken = follow.batches(*pictures(128), steps=8, size=32)
+    losses = {side: list(run()) for side, run in follow.sides(small_resnet9(), taken).items()}
+    found = follow.gaps(losses)
+    assert found["xpnet, float64"]["largest"] < 1e-12
+    assert found["xpnet"]["agree_for"] >= 1 and found["xpnet"]["largest"] < 0.01
+    assert len(set(losses["xpnet"])) == 8 and losses["xpnet"] != losses["PyTorch"]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("wrong", [{"momentum": 0.89}, {"nesterov": False}, {"learning_rate": 0.0501}])
+def test_another_rule_does_not_follow(wrong):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    taken = follow.batches(*pictures(64), steps=4, size=32)
+    right = list(follow.of_torch(small_resnet9(), taken, "float64"))
+    other = list(follow.of_xpnet(small_resnet9(**wrong), taken, "float64"))
+    assert follow.gaps({follow.REFERENCE: right, "xpnet, float64": other})["xpnet, float64"]["largest"] > 1e-6
+
+
+def test_gaps_are_relative_and_xpnet_s_are_held_against_pytorch_s():
+    losses = {
+        follow.REFERENCE: [2.0] * 20,
+        "xpnet, float64": [2.0] * 20,
+        "PyTorch": [2.0] * 5 + [2.0002] * 14 + [2.1],
+        "xpnet": [2.0] * 5 + [2.00038] * 14 + [2.19],
+    }
+    found = follow.gaps(losses)
+    assert found["PyTorch"]["largest"] == pytest.approx(0.05) and found["xpnet"]["agree_for"] == 5
+    assert found["xpnet"]["median"] == pytest.approx(1.9e-4) == found["xpnet"]["largest_of_first"]
+    assert follow.follows(found) and "| xpnet | 2 |" in follow.table(found)
+    for side, values in (
+        ("xpnet", [2.0] * 19 + [2.21]),  # the largest gap
+        ("xpnet", [2.0] * 5 + [2.00042] * 15),  # the median
+        ("xpnet", [2.0] * 19 + [np.nan]),
+        ("xpnet, float64", [2.0] * 19 + [2.0 + 3e-9]),
+    ):
+        assert not follow.follows(follow.gaps(losses | {side: values}))
+
+
+@pytest.mark.torch
+def test_the_curves_are_printed_drawn_and_saved(tmp_path, capsys, monkeypatch, tiny):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    pytest.importorskip("matplotlib", reason="pictures need matplotlib")
+    monkeypatch.setitem(workloads.WORKLOADS, "resnet9", small_resnet9())
+    monkeypatch.setattr(follow, "photographs", pictures)
+    files = ["--json", str(tmp_path / "f.json"), "--plot", str(tmp_path / "f.png")]
+    follow.main(["--steps", "3", "--batch", "16", "--threads", "1", *files])
+    printed, saved = capsys.readouterr().out, json.loads((tmp_path / "f.json").read_text())
+    assert list(saved["losses"]) == list(saved["seconds"]) and len(saved["losses"]["xpnet"]) == 3
+    assert saved["batch"] == 16 and saved["settings"]["momentum"] == 0.9
+    assert ("DOES NOT" not in printed) == saved["follows"] and "| xpnet, float64 |" in printed
+    assert (tmp_path / "f.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_run_to_an_accuracy_leaves_a_row(tmp_path, monkeypatch):
+    path, asked = tmp_path / "rows.jsonl", []
+    monkeypatch.setattr(
+        reach, "reach", lambda *given: asked.append(given) or {"accuracy": 0.93, "seconds": 20.0}
+    )
+    reach.main(["--device", "cpu", "--rows", str(path), "--", "--width", "4"])
+    assert asked == [("cpu", 0.92, ["--width", "4"])]
+
+    def fails(*_):
+        raise OSError("no pictures")
+
+    monkeypatch.setattr(reach, "reach", fails)
+    with pytest.raises(SystemExit):
+        reach.main(["--rows", str(path)])
+    done, failed = rows.read(path)
+    assert done == {"kind": "reach", "job": "resnet9", "target": 0.92, "accuracy": 0.93, "seconds": 20.0}
+    assert failed["error"] == "OSError: no pictures"
+    (row,) = [one for one in gpu_report.targets(rows.read(path)) if "resnet9" in one[0]]
+    assert row == ("resnet9's accuracy on CIFAR-10's test images, after 20.0 s", 0.92, "at least", 0.93)
+    report = gpu_report.report(rows.read(path))
+    assert "| 0.92 | 0.93 | - | 20 |" in report and "OSError: no pictures" in report
+
+
+def test_the_run_to_an_accuracy_is_the_example(monkeypatch, capsys):
+    x, y = pictures(96)
+    x = np.clip(128 + 40 * x, 0, 255).astype(np.uint8)
+    from xpnet import datasets
+
+    monkeypatch.setattr(datasets, "load_cifar10", lambda raw: ((x, y), (x, y)))
+    more = ["--width", "4", "--epochs", "3", "--batch-size", "32", "--images", "64"]
+    figures = reach.reach("cpu", 0.01, more)
+    assert figures["reached"] and figures["epochs"] == 1 and figures["device"] == "cpu"
+    assert "64 images after 1 epochs" in capsys.readouterr().out
+    assert not reach.reach("cpu", 1.01, more)["reached"]
 
 
 # -- reports -------------------------------------------------------------------------------------------------
@@ -324,7 +439,7 @@ def test_targets_are_met_missed_or_not_measured(tmp_path, capsys):
     assert table["convolutions of cifar-vgg/512/tf32, forward + backward / matmul rate"] == ["0.5", "met |"]
     assert table["host time per graph step, the longest, us"] == ["31", "missed |"]
     results = json.loads((tmp_path / "results.json").read_text())
-    assert len(results["targets"]) == 14 and len(results["compare"]) == 12
+    assert len(results["targets"]) == 15 and len(results["compare"]) == 12
     report = (tmp_path / "report.md").read_text()
     assert "limit 75 s" in report and "7 passed" in report and "Parity" not in report
 
@@ -436,6 +551,36 @@ def test_pytorch_s_network_without_a_model_is_the_same_network(name):
     asked = torch_steps.module(workloads.model(name))
     made = torch_steps.fresh(name)
     assert repr(made) == repr(asked) and not any(p.is_meta for p in made.parameters())
+
+
+@pytest.mark.torch
+def test_pytorch_s_resnet9_is_the_network_of_the_paper():
+    """By hand, with nothing of what makes the others from layers."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    from bench import torch_steps
+
+    model = workloads.model("resnet9")
+    net = torch_steps.module(model).eval()
+    p, F = dict(net.state_dict()), torch.nn.functional
+
+    def conv(x, number, inside=""):
+        x, n = F.conv2d(x, p[f"{inside}{number}.weight"], padding=1), f"{inside}{number + 1}"
+        return F.relu(
+            F.batch_norm(
+                x, *(p[f"{n}.{k}"] for k in ("running_mean", "running_var", "weight", "bias")), eps=1e-5
+            )
+        )
+
+    def residual(x, number):
+        return conv(conv(x, 0, f"{number}.body."), 3, f"{number}.body.") + x
+
+    x, _ = workloads.batch("resnet9", 3)
+    y = F.max_pool2d(conv(conv(torch.from_numpy(x), 0), 3), 2)
+    y = F.max_pool2d(conv(residual(y, 7), 8), 2)
+    y = residual(F.max_pool2d(conv(y, 12), 2), 16).amax(dim=(2, 3)) @ p["18.weight"].T / 8
+    with torch.no_grad():
+        torch.testing.assert_close(net(torch.from_numpy(x)), y, atol=1e-5, rtol=1e-4)
+    np.testing.assert_allclose(model.predict(x), y.numpy(), atol=1e-5)
 
 
 @pytest.mark.torch
@@ -718,8 +863,8 @@ def test_jobs_are_for_what_applies(tiny):
     assert sections.jobs("steps", ["mnist-mlp", "lenet"], tiny) == ["steps/mnist-mlp/1", "steps/lenet/1"]
     runs = [job for job in sections.jobs("steps", every, full) if "mlp" in job]
     assert runs == [f"steps/mnist-mlp/{run}" for run in range(1, 6)]
-    assert len(sections.jobs("memory", every, full)) == 14  # a network of vectors has one format
-    assert len(sections.jobs("memory", every, tiny)) == 10
+    assert len(sections.jobs("memory", every, full)) == 17  # a network of vectors has one format
+    assert len(sections.jobs("memory", every, tiny)) == 12
     assert sections.jobs("accuracy", ["lenet"], full) == ["accuracy/mnist"]
     assert sections.jobs("accuracy", every, full) == ["accuracy/digits", "accuracy/mnist"]
     assert sections.jobs("accuracy", every, tiny) == ["accuracy/digits"]

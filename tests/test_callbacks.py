@@ -144,7 +144,7 @@ PLATEAU = [
     {"patience": 1, "factor": 0.5},
     {"patience": 2, "factor": 0.5, "min_delta": 3 / 64},
     {"patience": 1, "factor": 0.5, "cooldown": 2},
-    {"patience": 1, "factor": 0.5, "min_lr": 0.25},
+    {"patience": 1, "factor": 0.5, "min_lr": 0.3},
     {"patience": 1, "factor": 0.25, "monitor": "accuracy"},
     {"patience": 1, "factor": 0.0, "mode": "max"},
     {},
@@ -158,9 +158,9 @@ def test_reduce_lr_on_plateau_sets_the_rates_that_keras_sets(keras, arguments):
         ours, theirs = Script(), KerasScript()
         mine = callbacks.ReduceLROnPlateau(**arguments)
         other = keras.callbacks.ReduceLROnPlateau(**arguments)
-        for (_, logs, rate), (_, expected, their) in zip(
-            ours.fit(mine, figures), theirs.fit(other, figures), strict=True
-        ):
+        received = ours.fit(mine, figures) + ours.fit(mine, [{"val_loss": 99.0, "accuracy": 0.0}] * 4)
+        wanted = theirs.fit(other, figures) + theirs.fit(other, [{"val_loss": 99.0, "accuracy": 0.0}] * 4)
+        for (_, logs, rate), (_, expected, their) in zip(received, wanted, strict=True):
             assert rate == pytest.approx(their, rel=1e-6)
             assert logs == pytest.approx(expected, rel=1e-6) and "learning_rate" in logs
             rates.add(rate)
@@ -297,6 +297,15 @@ def test_a_nan_is_never_the_best():
     stop = callbacks.EarlyStopping("own", mode="min", patience=3, restore_best_weights=True)
     model.fit(*data(), epochs=4, verbose=0, callbacks=[Figure(own=values), weights, stop])
     assert stop.best == 1.0 and same(model.state_dict(), weights.seen[3])
+
+
+def test_where_nothing_gets_better_the_first_epoch_is_the_best_but_never_the_last():
+    model, weights = mlp(), Weights()
+    stop = callbacks.EarlyStopping("own", mode="min", restore_best_weights=True)
+    nothing = Figure(own=[float("nan")] * 4)
+    history = model.fit(*data(), epochs=4, verbose=0, callbacks=[nothing, weights, stop])
+    assert len(history.epoch) == 2 and stop.stopped_epoch == 1
+    assert same(model.state_dict(), weights.seen[0])
 
 
 @pytest.mark.parametrize("where", ["cpu", "strict"])
@@ -544,7 +553,13 @@ def test_an_error_inside_a_schedule_comes_through():
         (lambda: callbacks.EarlyStopping(mode="up"), ValueError, "unknown mode.*'up'"),
         (lambda: callbacks.ReduceLROnPlateau(factor=1.0), ValueError, "factor.*1.0"),
         (lambda: callbacks.ReduceLROnPlateau(factor=-0.1), ValueError, "factor.*-0.1"),
-        (lambda: callbacks.ReduceLROnPlateau(min_lr=-1), ValueError, "min_lr"),
+        (lambda: callbacks.ReduceLROnPlateau(min_lr=-1), ValueError, "min_lr.*at least 0.*-1"),
+        (lambda: callbacks.ReduceLROnPlateau(cooldown=None), ValueError, "cooldown.*None"),
+        (lambda: callbacks.EarlyStopping(patience="3"), ValueError, "patience must be a number.*'3'"),
+        (lambda: callbacks.EarlyStopping(patience=-1), ValueError, "patience.*at least 0"),
+        (lambda: callbacks.EarlyStopping(min_delta=None), ValueError, "min_delta.*None"),
+        (lambda: callbacks.EarlyStopping(start_from_epoch=True), ValueError, "start_from_epoch.*True"),
+        (lambda: callbacks.CSVLogger("log", separator="::"), ValueError, "one character.*'::'"),
         (lambda: callbacks.LearningRateScheduler(0.1), TypeError, "function of the epoch.*0.1"),
         (lambda: callbacks.LambdaCallback(on_epoch_ends=print), ValueError, "Did you mean 'on_epoch_end'"),
     ],

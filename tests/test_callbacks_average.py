@@ -247,6 +247,14 @@ def test_moving_the_model_meanwhile_is_an_error():
         fit(model, move, callbacks.WeightAverage(0.9))
 
 
+def test_two_averages_of_a_model_are_refused():
+    model, average = mlp(), callbacks.WeightAverage()
+    for second in (average, callbacks.WeightAverage(0.5)):
+        with pytest.raises(ValueError, match="hold one average"):
+            fit(model, average, second)
+    assert model.optimizer.iterations == 0
+
+
 @pytest.mark.parametrize("decay", [1.0, -0.1, 2])
 def test_a_decay_out_of_range_is_refused(decay):
     with pytest.raises(ValueError, match=f"decay.*Received: {decay}"):

@@ -127,6 +127,21 @@ def test_best_last_and_all_hold_the_model_of_their_epoch(tmp_path):
         assert loaded.evaluate(X, Y, return_dict=True).keys() == {"loss", "accuracy"}
 
 
+@pytest.mark.parametrize("where", ["cpu", "strict"])
+def test_every_so_many_batches_the_weights_of_that_step_are_written(tmp_path, where):
+    model, steps = mlp(device=strict_xp.strict_ops() if where == "strict" else where), []
+
+    def note(batch, logs):
+        steps.append((f"{model.epochs_trained + 1}-{batch + 1}-{logs['loss']:.6f}", model.state_dict()))
+
+    write = callbacks.ModelCheckpoint(tmp_path / "{epoch}-{batch}-{loss:.6f}.safetensors", save_freq=3)
+    fit(model, callbacks.LambdaCallback(on_train_batch_end=note), write)
+    assert names(tmp_path) == sorted(f"{name}.safetensors" for name, _ in steps[2::3])
+    for name, weights in steps[2::3]:
+        written = load_model(tmp_path / f"{name}.safetensors", device="cpu")
+        assert same(written.state_dict(), weights)
+
+
 def test_every_so_many_epochs_and_only_the_last_few(tmp_path):
     write = callbacks.ModelCheckpoint(tmp_path / "{epoch}.safetensors", period=2, keep_last=2)
     fit(mlp(), write, epochs=9)
@@ -136,12 +151,21 @@ def test_every_so_many_epochs_and_only_the_last_few(tmp_path):
     assert "one.safetensors" in names(tmp_path), "the file just written was taken for an old one"
 
 
-def test_weights_alone_are_read_by_load_weights(tmp_path):
+@pytest.mark.parametrize("name", ["w.safetensors", "w.weights.h5"])
+def test_weights_alone_are_read_by_load_weights(tmp_path, name):
+    if name.endswith("h5"):
+        pytest.importorskip("h5py", reason="Keras's files: pip install 'xpnet[keras]'")
     model = mlp()
-    fit(model, callbacks.ModelCheckpoint(tmp_path / "w.safetensors", save_weights_only=True))
+    fit(model, callbacks.ModelCheckpoint(tmp_path / name, save_weights_only=True))
     other = mlp(seed=5)
-    other.load_weights(tmp_path / "w.safetensors")
-    assert same(other.state_dict(), model.state_dict())
+    other.load_weights(tmp_path / name)
+    assert all(
+        np.array_equal(a, model.state_dict()[n]) for n, a in other.state_dict().items() if "tracked" not in n
+    )
+
+
+def test_a_file_of_weights_alone_is_told_from_a_model(tmp_path):
+    fit(mlp(), callbacks.ModelCheckpoint(tmp_path / "w.safetensors", save_weights_only=True))
     with pytest.raises(ModelFileError, match="no xpnet architecture"):
         load_model(tmp_path / "w.safetensors")
 
@@ -188,8 +212,9 @@ def test_the_best_so_far_counts_over_several_fits(tmp_path):
 @pytest.mark.parametrize(
     ("path", "more", "message"),
     [
-        ("m.keras", {}, "Received: 'm.keras', a format of Keras's. Expected: 'm.safetensors'"),
-        ("w.weights.h5", {"save_weights_only": True}, "w.weights.h5.*Expected: 'w.safetensors'"),
+        ("m.keras", {}, "'m.keras', a format of Keras's.*Expected: 'm.safetensors'.*'m.weights.h5'"),
+        ("m.h5", {}, "'m.h5', a format of Keras's.*Expected: 'm.safetensors'"),
+        ("w.weights.npz", {"save_weights_only": True}, "'w.weights.npz'.*Expected: 'w.safetensors'"),
         ("{epoch}", {}, "must end in .safetensors.*Expected: '{epoch}.safetensors'"),
         ("m.safetensors", {"save_freq": 0}, "save_freq.*Received: 0"),
         ("m.safetensors", {"save_freq": "batch"}, "save_freq.*'batch'"),
@@ -302,9 +327,16 @@ def test_a_backup_is_of_the_same_run_or_an_error(tmp_path):
 
 
 def test_a_backup_leaves_other_files_of_its_folder(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
+    for name in ("notes.txt", "epoch-last.safetensors"):
+        (tmp_path / name).write_text("mine")
     fit(mlp(), callbacks.BackupAndRestore(tmp_path), epochs=2)
-    assert names(tmp_path) == ["notes.txt"]
+    assert names(tmp_path) == ["epoch-last.safetensors", "notes.txt"]
+
+
+def test_a_backup_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "epoch-3.safetensors").write_text("cut short")
+    with pytest.raises(ModelFileError, match=r"epoch-3.safetensors is not a readable"):
+        fit(mlp(), callbacks.BackupAndRestore(tmp_path))
 
 
 def test_a_backup_goes_last_and_at_the_ends_of_epochs(tmp_path):

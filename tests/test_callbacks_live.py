@@ -272,7 +272,26 @@ def test_figures_that_are_not_finite_are_left_out(capsys):
     def spoil(epoch, logs):
         logs["own"] = [float("nan"), 1.0, float("inf"), 2.0][epoch]
         logs["gone"] = float("nan")
+        logs["val_a_loss"] = 0.5
 
     run(callbacks.LambdaCallback(on_epoch_end=spoil), callbacks.LivePlot(), epochs=4)
     shown = capsys.readouterr().out
-    assert "▚ own" in shown and "gone" not in shown
+    assert "▚ own" in shown and "gone" not in shown and "⠪ val_a_loss" in shown
+
+
+def test_more_names_than_there_is_room_for_are_cut(capsys):
+    many = callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: logs.update({f"figure_{k}": k for k in range(9)})
+    )
+    run(many, callbacks.LivePlot(), epochs=2)
+    shown = capsys.readouterr().out
+    assert "▚ accuracy" in shown and " …" in shown and "figure_8" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_where_no_figure_is_finite_the_frame_is_there(capsys):
+    def spoil(epoch, logs):
+        logs.update({name: float("nan") for name in logs})
+
+    run(callbacks.LambdaCallback(on_epoch_end=spoil), callbacks.LivePlot(), epochs=1)
+    assert "┌" in capsys.readouterr().out

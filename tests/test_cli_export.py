@@ -211,6 +211,20 @@ def test_without_onnx_runtime_nothing_is_compared_but_the_file_written(xp, pets,
     assert (pets[0] / "model.onnx").exists()
 
 
+def test_a_file_for_newer_runtimes_is_written_uncompared(xp, pets):
+    newest = onnx.defs.onnx_opset_version()
+    code, out, err = xp(pets[0], "--opset", newest)
+    assert code == 0 and not err
+    proto = onnx.load(pets[0] / "model.onnx")
+    assert proto.opset_import[0].version == newest
+    try:
+        onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    except Exception:
+        assert f"not compared: ONNX Runtime {onnxruntime.__version__} does not load it" in out
+    else:
+        assert "differs by at most" in out
+
+
 def test_a_file_that_computes_something_else_is_not_written(xp, pets, monkeypatch):
     predicted = xpnet.Sequential.predict
     monkeypatch.setattr(xpnet.Sequential, "predict", lambda *a: predicted(*a) + 0.01)

@@ -511,6 +511,7 @@ def test_callbacks_hear_of_everything_in_keras_order():
         "train_end",
     ]
     assert all(list(logs) == ["loss", "accuracy"] for logs in seen.logs)
+    assert seen.params.pop("callbacks") == [seen]
     assert seen.params == {
         "epochs": 2, "initial_epoch": 0, "steps": 2, "verbose": 0, "validation": False
     }  # fmt: skip

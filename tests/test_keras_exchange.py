@@ -1,5 +1,6 @@
 """Models and weights carried to Keras and back: predictions agree, and nothing wrong is half loaded."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -44,7 +45,8 @@ def of_keras(model, x):
     """What a Keras model predicts for a few samples (without the bookkeeping of its `predict`)."""
     import keras
 
-    return np.asarray(keras.ops.convert_to_numpy(model(x, training=False)))
+    y = model(keras.ops.convert_to_tensor(x, dtype=str(x.dtype)), training=False)
+    return keras.ops.convert_to_numpy(y)
 
 
 def last(a):
@@ -107,7 +109,8 @@ def random_maps(rng, channels, size):
     ]
     model = Sequential([L.Conv2D(channels, 3, padding="same")], input_shape=(channels, size, size))
     for _ in range(5):
-        model.add(pick(*makers)(model.layers[-1].out_shape[0]))
+        with contextlib.suppress(ShapeError):  # maps that have become too small for it
+            model.add(pick(*makers)(model.layers[-1].out_shape[0]))
     return anew(model.layers)
 
 
@@ -132,7 +135,7 @@ def random_net(rng):
     return [*layers, L.Dropout(0.1, scaling="inference"), L.Dense(5, activation="softmax")]
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(20))
 def test_random_networks_predict_the_same_in_keras_and_come_back(keras, seed, tmp_path):
     rng = np.random.default_rng(seed)
     model = Sequential(random_net(rng), input_shape=(3, 8, 8), seed=seed)
@@ -263,7 +266,7 @@ def random_weights(model, rng):
 
 
 @pytest.mark.parametrize("functional", [False, True], ids=["Sequential", "functional"])
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(16))
 def test_random_networks_of_keras_predict_the_same_here(keras, seed, functional, tmp_path):
     rng = np.random.default_rng([seed, functional])
     theirs = random_of_keras(keras, rng, functional)
@@ -297,7 +300,7 @@ def test_blocks_with_short_cuts_go_and_come(keras, tmp_path):
                 [L.Conv2D(8, 1, strides=2)],
                 activation="relu",
             ),
-            L.Residual([L.Residual([L.Conv2D(8, 3, padding=1)]), L.Conv2D(8, 1, activation="tanh")]),
+            L.Residual([L.Activation("tanh"), L.Residual([L.Conv2D(8, 3, padding=1)]), L.Conv2D(8, 1)]),
             L.Concatenate([[L.Conv2D(2, 1)], [], [L.MaxPooling2D(3, 1, "same"), L.Activation("tanh")]]),
             L.Flatten(),
             L.Dense(5, activation="relu"),
@@ -354,8 +357,9 @@ def test_float64_stays_float64(keras):
     model = Sequential([L.Dense(4, "tanh"), L.Dense(2)], input_shape=(3,), precision="float64")
     x = np.random.default_rng(0).standard_normal((5, 3))
     theirs = exchange.to_keras(model)
-    np.testing.assert_allclose(of_keras(theirs, x), model.predict(x), rtol=1e-12)
-    assert exchange.from_keras(theirs).dtype == np.float64
+    agree(of_keras(theirs, x), model.predict(x))
+    back = exchange.from_keras(theirs)
+    assert back.dtype == np.float64 and same(back.state_dict(), model.state_dict())
 
 
 def test_what_is_frozen_stays_frozen(keras):
@@ -368,6 +372,48 @@ def test_what_is_frozen_stays_frozen(keras):
 def test_names_are_kept_and_stay_apart(keras):
     model = Sequential([L.Dense(3, name="a/b"), L.Dense(3, name="a_b"), L.Dense(2)], input_shape=(4,))
     assert [layer.name for layer in exchange.to_keras(model).layers] == ["a_b", "a_b_1", "dense_2"]
+
+
+def test_weights_go_as_the_lists_of_keras(keras):
+    K = keras.layers
+    layers = [
+        K.Conv2D(4, (2, 3)),
+        K.BatchNormalization(),
+        K.Flatten(),
+        K.Dense(6),
+        K.LayerNormalization(),
+        K.Dense(3),
+    ]
+    theirs = keras.Sequential([keras.Input((5, 6, 2)), *layers])
+    random_weights(theirs, np.random.default_rng(0))
+    model = blank(exchange.from_keras(theirs))
+    exchange.set_weights(model, theirs.get_weights())
+    x = np.random.default_rng(1).standard_normal((3, 5, 6, 2)).astype(np.float32)
+    agree(model.predict(x), of_keras(theirs, x))
+    for ours, one in zip(exchange.get_weights(model), theirs.get_weights(), strict=True):
+        assert np.array_equal(ours, one)
+    dense = exchange.get_weights(model, model.layers[3])
+    assert [a.shape for a in dense] == [(64, 6), (6,)] and np.array_equal(
+        dense[0], layers[3].get_weights()[0]
+    )
+    exchange.set_weights(model, [a * 2 for a in dense], model.layers[3])
+    assert np.array_equal(exchange.get_weights(model, model.layers[3])[1], dense[1] * 2)
+
+
+def test_lists_of_another_model_are_refused():
+    model = conv_net()
+    before, held = model.state_dict(), exchange.get_weights(model)
+    with pytest.raises(
+        ShapeError, match=r"of another model. Received: 3 arrays. Expected: 4, 0.weight, 0.bias, 3.we"
+    ):
+        exchange.set_weights(model, held[:3])
+    with pytest.raises(
+        ShapeError, match=r"layer 2 'dense': weight does not fit. Received: \(5, 64\). Expected: \(64, 5\)"
+    ):
+        exchange.set_weights(model, [held[0] + 1, held[1], held[2].T, held[3]])
+    assert same(model.state_dict(), before)
+    inside = Sequential([L.Residual([L.Dense(4), L.Dense(3)], [L.Dense(3)])], input_shape=(2,))
+    assert len(exchange.get_weights(inside, inside.layers[0])) == 6
 
 
 # -- model.save and load_model -------------------------------------------------------------------------------

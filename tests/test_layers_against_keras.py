@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import warnings
 
 import numpy as np
@@ -152,6 +153,10 @@ def test_activation_layers_by_keras_s_names(name, given, shape, rng):
     assert_close(_model(getattr(L, name)(**given), shape).predict(x), outputs(theirs, x), 1e-12)
 
 
+def test_keras_2_s_word_for_the_slope_is_taken():
+    assert L.LeakyReLU(alpha=0.1).function.negative_slope == 0.1
+
+
 def test_spatial_dropout_scales_as_keras_s(rng):
     """The masks are others; what a mask is made of is not."""
     x = np.ones((40, 3, 4, 50))
@@ -170,6 +175,26 @@ def test_all_names_are_keras_s():
     for short, name in (("MaxPool2D", "MaxPooling2D"), ("AvgPool2D", "AveragePooling2D")):
         assert getattr(L, short) is getattr(L, name)
         assert getattr(L, f"Global{short}") is getattr(L, f"Global{name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("Conv2D", (4, 3)),
+        ("Conv2DTranspose", (4, 3)),
+        ("MaxPooling2D", ()),
+        ("GlobalAveragePooling2D", ()),
+        ("UpSampling2D", ()),
+        ("SpatialDropout2D", (0.5,)),
+        ("GroupNormalization", (2,)),
+        ("BatchNormalization", ()),
+    ],
+)
+def test_layers_are_called_as_in_keras(name, given):
+    layer = getattr(L, name)(*given)
+    _model(layer, (6, 6, 2))
+    theirs = getattr(keras.layers, name)(*given).name
+    assert layer.label == re.sub(r"_\d+$", "", theirs)
 
 
 def test_gradients_of_a_decoder_agree(rng):

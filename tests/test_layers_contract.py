@@ -331,6 +331,32 @@ def test_steps_on_other_operations_follow_numpy_s(case, other_ops, rng):
         assert_close(value, expected[name], 1e-9, name)
 
 
+def test_a_gradient_that_nobody_needs_is_not_computed(rng):
+    """That of a first layer's input, which costs as much as the gradient of its weights."""
+    skipped = set()
+    for case in CASES:
+        model = case.model()
+        (layer,) = model.layers
+        if not layer.slots or not layer.is_trainable:
+            continue
+        layer.needs_dx = False
+        y, cache = layer.forward(model.enter(inputs(case, rng), model.ops), train=True)
+        assert layer.backward(y.copy(), cache) is None, case
+        skipped.add(type(layer))
+    assert {L.Dense, L.Conv2D, L.Conv2DTranspose, L.BatchNormalization, L.GroupNormalization} <= skipped
+
+
+def test_a_transposed_convolution_is_as_much_work_as_its_adjoint():
+    """By which it is decided what is worth a second thread."""
+    given = {"kernel_size": 3, "strides": 2, "padding": 1}
+    down = xpnet.Sequential([L.Conv2D(6, **given)], input_shape=(4, 9, 7), device="cpu")
+    up = xpnet.Sequential([L.Conv2DTranspose(4, **given)], input_shape=down.output_shape, device="cpu")
+    assert up.output_shape == down.input_shape
+    weights, positions = 6 * 4 * 9, 5 * 4
+    assert up.layers[0].multiply_adds() == (weights + 4) * positions
+    assert down.layers[0].multiply_adds() == (weights + 6) * positions
+
+
 # -- single layers' own promises -----------------------------------------------------------------------------
 
 

@@ -93,6 +93,7 @@ def test_an_mlp_of_one_s_own_size():
     assert [one.activation.name for one in made[::2]] == ["tanh", "tanh", "linear"]
     assert {one.rate for one in made[1::2]} == {0.1}
     assert _kinds(networks.mlp((20,), 3, hidden=())) == ["Dense"]  # softmax regression
+    assert [one.units for one in networks.mlp((20,), 3, hidden=9)] == [9, 3]
 
 
 def test_a_lenet_of_another_width():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-# the check of array API inputs is skipped by scikit-learn unless SCIPY_ARRAY_API is set before scipy is loaded
+# the check of array API inputs is skipped unless SCIPY_ARRAY_API is set before scipy is loaded
 RUN = """
 import json, sys, warnings
 warnings.simplefilter("ignore")
@@ -16,7 +16,8 @@ from sklearn.utils.estimator_checks import check_estimator
 import test_sklearn_checks
 from xpnet.sklearn import NetClassifier, NetRegressor
 kind, arguments = sys.argv[1:]
-estimator = {"c": NetClassifier, "r": NetRegressor}[kind](device="cpu", **eval(arguments, vars(test_sklearn_checks)))
+arguments = eval(arguments, vars(test_sklearn_checks))
+estimator = {"c": NetClassifier, "r": NetRegressor}[kind](device="cpu", **arguments)
 results = check_estimator(estimator, on_skip=None, on_fail=None)
 print(json.dumps([[r["check_name"], r["status"], repr(r["exception"])] for r in results]))
 """

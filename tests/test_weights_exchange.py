@@ -232,6 +232,26 @@ def test_strict_false_takes_what_fits_by_name(tmp_path):
         model.load_weights(tmp_path / "w.safetensors", strict=False)
 
 
+def test_skip_mismatch_takes_what_fits_by_name_and_shape(tmp_path):
+    model, other = small(), small(units=7)
+    other.load_state_dict({name: a + 1 for name, a in other.state_dict().items()})
+    other.save_weights(tmp_path / "w.safetensors")
+    before = model.state_dict()
+    model.load_weights(tmp_path / "w.safetensors", skip_mismatch=True)
+    assert np.array_equal(model.state_dict()["0.weight"], other.state_dict()["0.weight"])
+    assert np.array_equal(model.state_dict()["2.weight"], before["2.weight"])
+
+
+@pytest.mark.parametrize("save", ["save", "save_weights"])
+def test_overwrite_false_keeps_what_is_there(save, tmp_path):
+    path = tmp_path / "w.safetensors"
+    getattr(small(), save)(path, overwrite=False)
+    before = path.read_bytes()
+    with pytest.raises(FileExistsError, match=r"w\.safetensors exists already. Expected: another name"):
+        getattr(small(units=7), save)(filepath=path, overwrite=False)
+    assert path.read_bytes() == before
+
+
 def test_arrays_that_are_no_numbers_are_refused(tmp_path):
     state = small().state_dict()
     safetensors.save_file(state | {"0.bias": np.ones(4, np.complex64)}, tmp_path / "w.safetensors")

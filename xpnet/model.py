@@ -291,37 +291,43 @@ class Sequential(Network):
         """The order of n samples in the next epoch: it follows from the seed and the epochs so far."""
         return np.random.default_rng([self.seed, 1, self.epochs_trained]).permutation(n)
 
-    def save(self, path, training: bool = False, metadata: dict[str, str] | None = None) -> None:
+    def save(
+        self,
+        filepath,
+        training: bool = False,
+        metadata: dict[str, str] | None = None,
+        overwrite: bool = True,
+    ) -> None:
         """Write the model to a safetensors file: weights, architecture, and how it was compiled.
 
-        training=True: the optimizer's state, step and shuffle state too, so that a run resumed at an epoch's
-        end goes on to the bit.  metadata: text of your own, by name.  The file is written whole or not at
-        all.
+        A filepath that ends in .keras gets a file that Keras opens too.  training=True: the optimizer's
+        state, step and shuffle state too, so that a run resumed at an epoch's end goes on to the bit.
+        metadata: text of your own, by name.  The file is written whole or not at all.
         """
         from .interop.saving import save_model
 
-        save_model(self, path, training, metadata)
+        save_model(self, filepath, training, metadata, overwrite)
 
-    def save_weights(self, path, names=None) -> None:
-        """Write the weights alone to a safetensors file that the same torch.nn.Sequential loads; a path that
-        ends in .h5 gets Keras's own format.
+    def save_weights(self, filepath, names=None, overwrite: bool = True) -> None:
+        """Write the weights alone to a safetensors file that the same torch.nn.Sequential loads; a filepath
+        that ends in .h5 gets Keras's own format.
 
         names: what the arrays are called in a module of another make, {"0": "conv1"} or a function.
         """
         from .interop.weights import save_weights
 
-        save_weights(self, path, names)
+        save_weights(self, filepath, names, overwrite)
 
     @on_device
-    def load_weights(self, path, strict: bool = True, names=None) -> None:
+    def load_weights(self, filepath, strict: bool = True, names=None, skip_mismatch: bool = False) -> None:
         """Read weights that PyTorch, Keras or xpnet wrote.  Nothing changes unless every name and shape fits.
 
-        path: a safetensors file, a .weights.h5 or a .keras file.  strict=False takes what fits by name.
-        names: as in `save_weights`.
+        filepath: a safetensors file, a .weights.h5 or a .keras file.  strict=False takes what fits by name,
+        skip_mismatch=True what fits by name and shape.  names: as in `save_weights`.
         """
         from .interop.weights import load_weights
 
-        load_weights(self, path, strict, names)
+        load_weights(self, filepath, strict, names, skip_mismatch)
 
     # -- inside ----------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 Each builder takes the shape of one sample, (C, H, W) or (D,), and the number of classes K, and returns a
 list of new layers that ends in K logits: `Sequential(lenet((1, 28, 28), 10), input_shape=(1, 28, 28))`.
+The shape only decides what fits, so a model with data_format="channels_last" is built of the same list.
 ShapeError where the samples do not suit the network.
 """
 
@@ -42,7 +43,7 @@ def mlp(
     input_shape: Shape,
     classes: int,
     *,
-    hidden: Sequence[int] | None = None,
+    hidden: Sequence[int] | int | None = None,
     activation="relu",
     dropout: float = 0.0,
 ) -> list[Layer]:
@@ -93,7 +94,7 @@ def lenet(
     classes: int,
     *,
     filters: tuple[int, int] = (6, 16),
-    hidden: Sequence[int] = (120, 84),
+    hidden: Sequence[int] | int = (120, 84),
     activation="relu",
 ) -> list[Layer]:
     """5x5 convolutions with 6 and 16 filters, each pooled, then 120-84-K.
@@ -119,7 +120,7 @@ def vgg(
     *,
     blocks: Sequence[Sequence[int]] | None = None,
     batch_norm: bool = False,
-    hidden: Sequence[int] = (),
+    hidden: Sequence[int] | int = (),
     dropout: float = 0.5,
 ) -> list[Layer]:
     """Blocks of 3x3 convolutions, each pooled, then K: by default twice 64, twice 128 and twice 256 filters.
@@ -221,9 +222,9 @@ def build(name: str, input_shape: Shape, classes: int, **options) -> list[Layer]
     return BUILDERS[name](input_shape, classes, **options)
 
 
-def _hidden(units: Sequence[int], activation, dropout: float = 0.0) -> list[Layer]:
+def _hidden(units: Sequence[int] | int, activation, dropout: float = 0.0) -> list[Layer]:
     layers: list[Layer] = []
-    for one in units:
+    for one in (units,) if isinstance(units, int) else units:
         layers.append(Dense(one, activation=activation))
         if dropout:
             layers.append(Dropout(dropout))

@@ -5,6 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 
+def normalize(x, axis: int = -1, order: int = 2) -> np.ndarray:
+    """x divided by its norm of that order along an axis; what is zero throughout stays zero."""
+    x = np.asarray(x)
+    norm = np.atleast_1d(np.linalg.norm(x, order, axis, keepdims=True))
+    return x / np.where(norm == 0, 1, norm).astype(x.dtype if x.dtype.kind == "f" else np.float64)
+
+
 def to_categorical(x, num_classes: int | None = None) -> np.ndarray:
     """Class indices (...,) as one-hot rows (..., K), float32.  num_classes: K, by default the largest index +
     1.

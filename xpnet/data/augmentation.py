@@ -22,6 +22,7 @@ import numpy as np
 
 from ..config import Configurable
 from ..errors import ShapeError, unknown, warn
+from .arrays import check_lengths
 from .resample import FILL_MODES, blocks, extended, sampled, windows
 
 Move = Callable[[Any, bool], Any]
@@ -49,8 +50,8 @@ def checked(
     target_shape: tuple[int, ...] = (),
 ) -> tuple[Augmentation, ...]:
     """What `fit(augment=)` was given, one or several, as a tuple that suits samples and targets so shaped."""
-    given = () if augment is None else augment if isinstance(augment, Iterable) else (augment,)
-    chain = tuple(given)
+    several = isinstance(augment, Iterable) and not isinstance(augment, str)
+    chain: tuple[Any, ...] = tuple(augment) if several else () if augment is None else (augment,)
     for one in chain:
         if not isinstance(one, Augmentation):
             raise TypeError(
@@ -62,24 +63,30 @@ def checked(
     return chain
 
 
-def apply(augment, x, y=None, seed: int = 0):
+def apply(augment, x, y=None, seed: int = 0, data_format: str = "channels_first"):
     """x, or (x, y), of the host as `fit(augment=augment)` would train on them: to look at what it does.
 
-    x: (N, C, H, W) or (N, D).  y: targets, class indices for MixUp included, which come back as rows (N, K).
+    x: (N, D) or images, (N, C, H, W) or as data_format says.  y: targets, (N,), (N, K) or maps; class indices
+    for MixUp and CutMix come back as rows (N, K).
     """
     from ..losses import one_hot
     from ..ops.reference import Ops
 
+    if data_format not in ("channels_first", "channels_last"):
+        raise unknown("data_format", data_format, ("channels_first", "channels_last"))
+    last = data_format == "channels_last" and np.ndim(x) == 4
     ops, rng = Ops(), np.random.default_rng(seed)
     x = np.asarray(x)
-    x = x if x.dtype.kind == "f" else x.astype(np.float32)
-    changed = np.zeros(len(x), np.float32) if y is None else np.asarray(y)
-    chain = checked(augment, x.shape[1:], changed.shape[1:])
-    if any(one.needs_one_hot for one in chain) and changed.dtype.kind != "f":
-        changed = one_hot(ops, changed, int(changed.max()) + 1, x.dtype)
+    targets = np.zeros(len(x), np.float32) if y is None else np.asarray(y)
+    check_lengths(x=x, y=targets)
+    x = (x.transpose(0, 3, 1, 2) if last else x).astype(x.dtype if x.dtype.kind == "f" else np.float32)
+    chain = checked(augment, x.shape[1:], targets.shape[1:])
+    if any(one.needs_one_hot for one in chain) and targets.dtype.kind != "f":
+        targets = one_hot(ops, targets, int(targets.max()) + 1, x.dtype)
     for one in chain:
-        x, changed = one(ops, x, changed, lambda *shape: rng.random(shape, dtype=np.float32))
-    return x if y is None else (x, changed)
+        x, targets = one(ops, x, targets, lambda *shape: rng.random(shape, dtype=np.float32))
+    x = x.transpose(0, 2, 3, 1) if last else x
+    return x if y is None else (x, targets)
 
 
 # -- pictures ------------------------------------------------------------------------------------------------
@@ -431,7 +438,7 @@ def _span(xp, u, n: int, side):
 
 def _each(v, x):
     """v (N,), a number a sample, as a factor of x."""
-    return v.astype(x.dtype, copy=False).reshape(-1, *(1 for _ in x.shape[1:]))
+    return v.reshape(-1, *(1 for _ in x.shape[1:]))
 
 
 def _mixed(a, b, share):

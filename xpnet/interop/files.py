@@ -42,6 +42,12 @@ def whole(path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_new(path, overwrite: bool) -> None:
+    """FileExistsError where there is a file already that may not be written over."""
+    if not overwrite and Path(path).exists():
+        raise FileExistsError(f"{path} exists already. Expected: another name, or overwrite=True")
+
+
 def write(path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
     """A safetensors file of the arrays."""
     from safetensors.numpy import save_file

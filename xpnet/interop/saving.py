@@ -21,10 +21,11 @@ OURS = ("xpnet", "architecture", "compile", "training")  # keys of the metadata
 
 
 def save_model(
-    model: Sequential, path, training: bool = False, metadata: Mapping[str, str] | None = None
+    model: Sequential, path, training: bool, metadata: Mapping[str, str] | None, overwrite: bool
 ) -> None:
     """What `Sequential.save` does."""
     model._need_built()
+    files.check_new(path, overwrite)
     if training:
         model._need_compiled()
     notes = dict(metadata or {})

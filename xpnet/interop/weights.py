@@ -22,8 +22,9 @@ from . import files
 Names = Mapping[str, str] | Callable[[str], str] | None
 
 
-def save_weights(model, path, names: Names = None) -> None:
+def save_weights(model, path, names: Names, overwrite: bool) -> None:
     """What `Sequential.save_weights` does."""
+    files.check_new(path, overwrite)
     if Path(path).suffix in (".h5", ".hdf5"):
         from . import keras
 
@@ -35,14 +36,15 @@ def save_weights(model, path, names: Names = None) -> None:
     files.write(path, {renamed[name]: a for name, a in state.items()}, {"format": "pt"})
 
 
-def load_weights(model, path, strict: bool = True, names: Names = None) -> None:
+def load_weights(model, path, strict: bool, names: Names, skip_mismatch: bool) -> None:
     """What `Sequential.load_weights` does."""
     if files.is_hdf5(path) or files.is_keras(path):
         from . import keras
 
-        if names is not None or not strict:
+        if names is not None or not strict or skip_mismatch:
             raise ValueError(
-                "names and strict=False belong to safetensors files; a Keras file is read layer by layer"
+                "names, strict=False and skip_mismatch=True belong to safetensors files; a Keras file is "
+                "read layer by layer"
             )
         return keras.load_weights(model, path)
     model._need_built()
@@ -53,6 +55,10 @@ def load_weights(model, path, strict: bool = True, names: Names = None) -> None:
         tensors = weights_of(tensors)
     slots = dict(model._named_slots())
     renamed = _renamed(slots, names)
+    if skip_mismatch:
+        strict = False
+        shapes = {renamed[name]: slot.shape for name, slot in slots.items()}
+        tensors = {name: a for name, a in tensors.items() if a.shape == shapes.get(name)}
     check(slots, tensors, renamed, strict, Path(path).name)
     model.load_state_dict(
         {name: tensors[theirs] for name, theirs in renamed.items() if theirs in tensors}, strict

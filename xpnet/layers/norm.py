@@ -207,15 +207,17 @@ class GroupNormalization(Layer):
         """dx = slope (g - mean(g) - xhat mean(g xhat)) with g = gamma dy, the means over each group."""
         xhat, slope = cache
         xp, ops, axes = self.ops.xp, self.ops, self._axes(dy)
-        ops.feature_sum(xp.multiply(dy, xhat, out=ops.like(dy)), out=self.dweight)
+        product = ops.like(dy)
+        ops.feature_sum(xp.multiply(dy, xhat, out=product), out=self.dweight)
         ops.feature_sum(dy, out=self.dbias)
         if not self.needs_dx:
             return None
-        dy *= self.weight[feature_axis(dy)]
+        spread = self.weight[feature_axis(dy)]
+        dy *= spread
+        product *= spread
         g, centred = self._grouped(dy), self._grouped(xhat)
-        inner = (g * centred).mean(axis=axes, keepdims=True)
         g -= g.mean(axis=axes, keepdims=True)
-        centred *= inner
+        centred *= self._grouped(product).mean(axis=axes, keepdims=True)
         g -= centred
         g *= slope
         return dy

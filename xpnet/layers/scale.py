@@ -49,8 +49,6 @@ class Normalization(Layer):
 
     running_mean: Any
     running_var: Any
-    next_running_mean: Any
-    next_running_var: Any
 
     def __init__(self, axis=-1, mean=None, variance=None, **layer):
         super().__init__(**layer)
@@ -96,21 +94,19 @@ class Normalization(Layer):
         default "channels_first".
         """
         formats = ("channels_first", "channels_last")
-        last = data_format or getattr(self, "data_format", formats[0])
-        if last not in formats:
+        order = data_format or getattr(self, "data_format", formats[0])
+        if order not in formats:
             raise unknown("data_format", data_format, formats)
-        mean, variance = _statistics(data, last == formats[1], self.axis is None)
+        mean, variance = _statistics(data, order == formats[1], self.axis is None)
         if self.state_slots:
             if np.ndim(mean) and mean.shape != self.running_mean.shape:
                 self.fail(
                     f"the data are of another shape. Received: {len(mean)} features or channels. Expected: "
-                    f"{self.in_shape[0]}, in {last}"
+                    f"{self.in_shape[0]}, in {order}"
                 )
             with self.ops.running():
-                for name, value in ("running_mean", mean), ("running_var", variance):
-                    held = getattr(self, name)
+                for held, value in (self.running_mean, mean), (self.running_var, variance):
                     held[...] = self.ops.asarray(np.broadcast_to(value, held.shape).astype(held.dtype))
-                    getattr(self, "next_" + name)[...] = held
         self.mean, self.variance = mean.tolist(), variance.tolist()
 
     def forward(self, x, *, train):

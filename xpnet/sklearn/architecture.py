@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
-from .. import networks
+from .. import activations, networks
 from ..activations import ActivationFunction
+from ..initializers import RandomUniform
 from ..layers import Activation, Dense, Dropout, Flatten, Input
 from ..layers.base import Layer, Shape
 from ..training.inputs import whole
@@ -62,11 +64,20 @@ class Architecture:
         if self.is_function:
             return _called(self.value, shape, outputs)
         layers: list[Layer] = [Flatten()] if len(shape) == 3 else []
+        inputs = math.prod(shape)
         for units in self.widths:
-            layers.append(Dense(units, activation=self.activation))
+            layers.append(self._dense(inputs, units, self.activation))
             if self.dropout:
                 layers.append(Dropout(self.dropout))
-        return [*layers, Dense(width)]
+            inputs = units
+        return [*layers, self._dense(inputs, width, None)]
+
+    def _dense(self, inputs: int, units: int, activation) -> Dense:
+        """Weights and biases start as MLPClassifier's: from biases of 0 small nets often stand still."""
+        scale = 2 if isinstance(activations.get(self.activation), activations.Sigmoid) else 6
+        bound = math.sqrt(scale / (inputs + units))
+        start = RandomUniform(-bound, bound)
+        return Dense(units, activation=activation, kernel_initializer=start, bias_initializer=start)
 
     def _widths(self) -> tuple[int, ...]:
         several = hasattr(self.value, "__iter__") and not isinstance(self.value, str)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from ..layers.base import Shape
 from ..losses import Loss
 from ..model import Sequential
 from ..training.inputs import whole
-from . import solvers
+from . import lbfgs, solvers
 from .architecture import Architecture
 from .progress import Progress
 from .sparse import Batches, is_sparse, unpacked
@@ -72,6 +73,7 @@ class Net(BaseEstimator):
         augment=None, tol=1e-4, n_iter_no_change=10, early_stopping=False, validation_fraction=0.1,
         warm_start=False, random_state=None, callbacks=None, device="auto", precision="auto", verbose=False,
         power_t=0.5, momentum=0.9, nesterovs_momentum=True, beta_1=0.9, beta_2=0.999, epsilon=1e-8,
+        max_fun=15000,
     ):  # fmt: skip
         keep(self, locals())
 
@@ -116,7 +118,7 @@ class Net(BaseEstimator):
         self._check_arguments()
         going_on = hasattr(self, "model_") and (partial or self.warm_start)
         if not going_on:
-            self.__dict__.pop("model_", None)  # its memory is the new one's
+            self._let_go()
         X, y, shape = self._read(X, y, reset=not going_on)
         w = check_weights(sample_weight, X.shape[0], np.dtype(np.float64))
         samples = Samples(X, self._encode(y, classes, going_on, partial), w)
@@ -126,16 +128,37 @@ class Net(BaseEstimator):
         if not (partial and going_on):  # the optimizer starts anew, as in MLPClassifier
             optimizer = solvers.make(self)
             model.compile(solvers.penalised(optimizer) if self.alpha else optimizer, self._own_loss())
-        held_out = None
-        if self.early_stopping:
-            samples, held_out = self._split(samples, rng)
-        self._train(model, samples, held_out, going_on, partial)
+        if self.solver == "lbfgs":
+            progress = self._minimise(model, samples)
+        else:
+            held_out = None
+            if self.early_stopping:
+                samples, held_out = self._split(samples, rng)
+            progress = self._train(model, samples, held_out, going_on, partial)
+        self.model_ = model
+        self._note(progress, samples.number, going_on)
         return self
 
-    def _train(self, model, samples: Samples, held_out: Samples | None, going_on: bool, partial: bool):
-        n, size = samples.number, self.batch_size
-        size = n if size in ("full", -1) else min(n, BATCH if size == "auto" else size)
-        if self.alpha:
+    def _let_go(self) -> None:
+        """Forget the model, and give a GPU the memory back that then nobody uses."""
+        model = self.__dict__.pop("model_", None)
+        if model is not None:
+            ops = model.ops
+            del model
+            with ops.running():
+                ops.release_memory()
+
+    def __del__(self):
+        if not sys.is_finalizing():
+            self._let_go()
+
+    def _train(
+        self, model, samples: Samples, held_out: Samples | None, going_on: bool, partial: bool
+    ) -> Progress:
+        """Epochs, until they bring no more."""
+        n = samples.number
+        size = self._batch(model, n)
+        if "penalty" in model.optimizer_state:
             solvers.set_penalty(model, self.alpha / (samples.weight / math.ceil(n / size)))
         epochs = 1 if partial else self.max_iter
         patience = math.inf if partial or self.n_iter_no_change is None else self.n_iter_no_change
@@ -158,10 +181,9 @@ class Net(BaseEstimator):
                 raise
             warn("training was interrupted; the estimator is as the epochs so far have made it")
         finally:
-            for listener in filter(None, (*callbacks, model.history)):  # they would keep the model's memory
-                listener.__dict__.pop("model", None), listener.__dict__.pop("params", None)
-        self.model_ = model
-        self._note(progress, n, going_on)
+            for listener in (*callbacks, model.history):
+                if isinstance(listener, Callback):  # which would keep the model's memory
+                    listener.__dict__.pop("model", None), listener.__dict__.pop("params", None)
         if not progress.stopped and len(progress.losses) == epochs and patience < math.inf:
             warn(
                 f"training ended at max_iter={epochs} and had not converged: the "
@@ -170,6 +192,38 @@ class Net(BaseEstimator):
                 "wanted",
                 ConvergenceWarning,
             )
+        return progress
+
+    def _batch(self, model, n: int) -> int:
+        """Samples a step, of n."""
+        if self.batch_size != "auto":
+            return n if self.batch_size in ("full", -1) else min(n, self.batch_size)
+        size = min(n, BATCH)
+        least = max(getattr(layer, "least", 1) for layer in model.all_layers())
+        return size + 1 if 0 < n % size < least else size  # BatchNormalization cannot take a batch of one
+
+    def _minimise(self, model, samples: Samples) -> Progress:
+        """All samples at once, by L-BFGS."""
+        if self.callbacks or self.augment:
+            raise ValueError(
+                "solver='lbfgs' has no epochs. Received: "
+                f"{'callbacks' if self.callbacks else 'augment'} beside it. Expected: solver='adam' or 'sgd'"
+            )
+        if self.alpha:
+            solvers.set_penalty(model, self.alpha / samples.weight)
+        dense = samples._replace(X=samples.X.toarray() if is_sparse(samples.X) else samples.X)
+        fed = self._fed(model, dense, samples.number, shuffle=False)
+        progress = Progress(self.tol, math.inf)
+        progress.losses, progress.stopped = lbfgs.train(
+            model, fed["x"], fed["y"], fed["sample_weight"], self.max_iter, self.tol, self.max_fun
+        )
+        if not progress.stopped:
+            warn(
+                f"lbfgs ended after {len(progress.losses)} iterations and had not converged. Expected: a "
+                f"larger max_iter (now {self.max_iter}) or max_fun (now {self.max_fun}), or scaled samples",
+                ConvergenceWarning,
+            )
+        return progress
 
     def _note(self, progress: Progress, n: int, going_on: bool) -> None:
         """What a fit leaves behind, by MLPClassifier's names."""
@@ -179,16 +233,17 @@ class Net(BaseEstimator):
         self.t_: int = before[2] + n * self.n_iter_
         self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else math.nan  # a callback may want no epoch
         scores = [*before[1], *progress.scores]
-        self.validation_scores_: list[float] | None = scores if self.early_stopping else None
-        self.best_validation_score_ = max(scores, default=math.nan) if self.early_stopping else None
-        self.best_loss_ = None if self.early_stopping else min(self.loss_curve_, default=math.nan)
+        watched = progress.score is not None
+        self.validation_scores_: list[float] | None = scores if watched else None
+        self.best_validation_score_ = max(scores, default=math.nan) if watched else None
+        self.best_loss_ = None if watched else min(self.loss_curve_, default=math.nan)
 
     def _new_model(self, shape: Shape | None, dtype, rng) -> Sequential:
         """A model for samples of this shape, None where they are plain rows."""
         architecture = Architecture(
             self.layers, self.hidden, self.hidden_layer_sizes, self.activation, self.dropout
         )
-        features = self.n_features_in_
+        features, rows = self.n_features_in_, shape is None and self.input_shape is None
         if self.input_shape is not None:
             shape = tuple(np.atleast_1d(self.input_shape).tolist())
             if math.prod(shape) != features:
@@ -215,7 +270,7 @@ class Net(BaseEstimator):
                 model.build((features,))
         except ShapeError as error:
             hint = f"; rows of {features} features become images by input_shape=(C, H, W)"
-            raise ShapeError(f"{error}{hint if self.input_shape is None else ''}") from None
+            raise ShapeError(f"{error}{hint if rows else ''}") from None
         self._check_model(model, widths)
         return model
 
@@ -334,7 +389,8 @@ class Net(BaseEstimator):
     # -- arguments -------------------------------------------------------------------------------------------
 
     def _check_arguments(self) -> None:
-        whole("max_iter", self.max_iter, 1)
+        for name in ("max_iter", "max_fun"):
+            whole(name, getattr(self, name), 1)
         if self.batch_size not in ("auto", "full", -1):
             whole("batch_size", self.batch_size, 1, " (or 'auto', or 'full')")
         for name, low, high in (("alpha", 0, math.inf), ("tol", 0, math.inf), ("validation_fraction", 0, 1)):
@@ -402,12 +458,16 @@ def _channels_first(shape, data_format: str) -> Shape:
 
 def goes_on(estimator: Any) -> bool:
     """Whether an estimator has partial_fit; AttributeError says why not."""
-    for name, wrong in (("early_stopping", True), ("class_weight", "balanced")):
+    for name, wrong, instead in (
+        ("early_stopping", True, "False"),
+        ("class_weight", "balanced", "{label: weight}, or sample_weight"),
+        ("solver", "lbfgs", "'adam' or 'sgd'"),
+    ):
         given = getattr(estimator, name, None)
-        if given is not None and not isinstance(given, dict) and given == wrong:
+        if isinstance(given, (bool, str)) and given == wrong:
             raise AttributeError(
                 f"partial_fit does not support {name}={wrong!r}, which needs all samples at once. Expected: "
-                + ("early_stopping=False" if wrong is True else "{label: weight}, or sample_weight")
+                f"{instead}"
             )
     return True
 

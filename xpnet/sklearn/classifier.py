@@ -37,7 +37,8 @@ class NetClassifier(ClassifierMixin, Net):
         schedule, in place of its own.  loss: a name or an object of `xpnet.losses`; cross-entropy where None
         is given.  Targets are indices for a sparse loss, else rows (N, K) of zeros and ones.
     alpha: L2 penalty alpha / 2 * ||W||^2 on weights, divided by a batch's samples.  batch_size: samples a
-        step; "auto" is 200, or all where there are fewer; "full" is all.  max_iter: epochs.
+        step, shuffled unless shuffle=False; "auto" is 200, or all where there are fewer; "full" is all.
+    max_iter: epochs.
     tol, n_iter_no_change: training stops once the loss has not fallen by tol for more than that many epochs;
         n_iter_no_change=None trains for max_iter.
     early_stopping: holds out a share of validation_fraction, stops by the accuracy on it, and keeps the
@@ -52,6 +53,8 @@ class NetClassifier(ClassifierMixin, Net):
     MLPClassifier's words.  solver="adam" or "sgd" takes the place of optimizer, with learning_rate_init,
         beta_1, beta_2 and epsilon, or momentum and nesterovs_momentum; then learning_rate may be "constant",
         "invscaling" (with power_t) or "adaptive", which mean something to "sgd" alone, as there.
+        solver="lbfgs" takes all samples at once, for max_iter iterations or max_fun evaluations; networks
+        with dropout and callbacks are not for it.
 
     Sparse X is accepted in any form, and made dense a batch at a time where it is large.
 
@@ -68,7 +71,7 @@ class NetClassifier(ClassifierMixin, Net):
         augment=None, tol=1e-4, n_iter_no_change=10, early_stopping=False, validation_fraction=0.1,
         class_weight=None, warm_start=False, random_state=None, callbacks=None, device="auto",
         precision="auto", verbose=False, power_t=0.5, momentum=0.9, nesterovs_momentum=True, beta_1=0.9,
-        beta_2=0.999, epsilon=1e-8,
+        beta_2=0.999, epsilon=1e-8, max_fun=15000,
     ):  # fmt: skip
         keep(self, locals())
 

@@ -55,13 +55,21 @@ class Progress(Callback):
         self.seen += self.samples
         optimizer = self.model.optimizer
         if self.schedule == "invscaling":
-            optimizer.learning_rate = self.first_rate / (self.seen + 1) ** self.power_t
+            self._set_rate(self.first_rate / (self.seen + 1) ** self.power_t)
         if self.still > self.patience:
             if self.schedule == "adaptive" and optimizer.learning_rate > LEAST_RATE:
-                optimizer.learning_rate /= 5
+                self._set_rate(optimizer.learning_rate / 5)
                 self.still = 0
             else:
                 self.stopped = self.model.stop_training = True
+
+    def _set_rate(self, rate: float) -> None:
+        """Another learning rate for SGD, whose velocity keeps its pace, as scikit-learn's does."""
+        model = self.model
+        if "velocity" in model.optimizer_state:
+            with model.ops.running():
+                model.optimizer_state["velocity"] *= model.optimizer.learning_rate / rate
+        model.optimizer.learning_rate = rate
 
     def on_train_end(self, logs=None):
         if self.weights is not None:

@@ -53,7 +53,9 @@ def _solver(estimator) -> Optimizer:
         return Adam(0.001, estimator.beta_1, estimator.beta_2, estimator.epsilon)
     if solver == "sgd":
         return SGD(0.001, estimator.momentum, bool(estimator.nesterovs_momentum and estimator.momentum))
-    raise unknown("solver", solver, ("adam", "sgd"))
+    if solver == "lbfgs":  # lbfgs.py moves the weights, and a model must have an optimizer
+        return SGD()
+    raise unknown("solver", solver, ("adam", "sgd", "lbfgs"))
 
 
 class Penalised:

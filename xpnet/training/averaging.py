@@ -67,6 +67,8 @@ class WeightAverage(Callback):
         return [(name, slot) for name, slot in self.model._named_slots() if slot in self._params.slots]
 
     def on_train_begin(self, logs=None):
+        if sum(isinstance(one, WeightAverage) for one in self.params["callbacks"]) > 1:
+            raise ValueError("the model can hold one average. Expected: WeightAverage once among callbacks")
         self._params, self.updates, self.held = self.model.params, 0, False
         with self.model.ops.running():
             self._average = self.model.params.values.copy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from ..interop.saving import STATE, weights_of
 from .averaging import weights_in_training
 from .callbacks import Callback
 
-NAME, MORE = "epoch-{}.safetensors", "epoch-{}.callbacks.safetensors"
+NAME, MORE = "epoch-{}.safetensors", "epoch-{}.callbacks.safetensors"  # after so many epochs
 
 
 class BackupAndRestore(Callback):
@@ -86,8 +87,8 @@ class BackupAndRestore(Callback):
 
     def _epochs(self) -> list[int]:
         """Epochs after which there is a backup."""
-        found = [path.name.split("-")[1].split(".") for path in self.backup_dir.glob(NAME.format("*"))]
-        return [int(number) for number, *rest in found if rest == ["safetensors"]]
+        found = [re.fullmatch(NAME.format(r"(\d+)"), path.name) for path in self.backup_dir.iterdir()]
+        return [int(one[1]) for one in found if one]
 
     def _delete(self, done: int) -> None:
         for name in (NAME, MORE):

@@ -16,6 +16,9 @@ COUNT = "{desc} {n_fmt} batches [{elapsed}{postfix}]"  # where nobody knows yet 
 class Callback:
     """Base: override what you need.  `self.model` is the model; set `self.model.stop_training = True` to
     stop.
+
+    All hooks of Keras's are here, so that its subclasses move over.  `fit` calls those of training, of
+    epochs, of training batches, and of its validation as a whole.
     """
 
     kept: tuple[str, ...] = ()  # attributes that a resumed run needs: numbers, text, or dicts of arrays

@@ -22,9 +22,9 @@ class ModelCheckpoint(Monitor):
 
     monitor, mode, save_best_only: only where the figure is the best so far, or better than
     initial_value_threshold; a figure that is not there is an error.  save_weights_only: arrays without the
-    architecture, for `model.load_weights`.  training: what a run needs to go on to the bit, too: see
-    `model.save`; of a model whose weights are averaged, the weights in training.  period: at the end of so
-    many epochs.  keep_last: of the files written, only so many stay.
+    architecture, for `model.load_weights`; in a file that ends in .h5 as Keras writes them.  training: what a
+    run needs to go on to the bit, too: see `model.save`; of a model whose weights are averaged, the weights
+    in training.  period: at the end of so many epochs.  keep_last: of the files written, only so many stay.
     """
 
     kept = ("best", "_batches")
@@ -47,12 +47,13 @@ class ModelCheckpoint(Monitor):
         super().__init__(monitor, mode)
         self.filepath = str(filepath)
         suffix = Path(self.filepath).suffix
-        if suffix != ".safetensors":
+        if suffix != ".safetensors" and not (save_weights_only and suffix == ".h5"):
             stem = self.filepath.removesuffix(suffix).removesuffix(".weights")
             raise ValueError(
                 f"filepath must end in .safetensors. Received: {self.filepath!r}"
-                + (", a format of Keras's" if suffix in KERAS else "")
-                + f". Expected: {stem + '.safetensors'!r}"
+                + (", a format of Keras's for whole models" if suffix in KERAS else "")
+                + f". Expected: {stem + '.safetensors'!r}; or weights alone, save_weights_only=True, in "
+                f"{stem + '.weights.h5'!r}"
             )
         if save_freq != "epoch" and not _is_count(save_freq):
             raise ValueError(f"save_freq must be 'epoch' or a number of batches. Received: {save_freq!r}")

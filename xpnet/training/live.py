@@ -43,9 +43,9 @@ class LivePlot(Callback):
     def on_epoch_end(self, epoch, logs=None):
         figures = {n: float(v) for n, v in (logs or {}).items() if is_number(v) and n != "learning_rate"}
         curves, before = self._history.history, len(self._history.epoch)
-        for name in figures.keys() - curves.keys():
-            curves[name] = [math.nan] * before  # an epoch without validation has none
-        self._history.on_epoch_end(epoch, {name: figures.get(name, math.nan) for name in curves | figures})
+        for name in figures:
+            curves.setdefault(name, [math.nan] * before)  # an epoch without validation has none
+        self._history.on_epoch_end(epoch, {name: figures.get(name, math.nan) for name in curves})
         self._screen.draw(self._history)
 
     def on_train_end(self, logs=None):
@@ -158,7 +158,7 @@ class _Noted:
 def _characters(history: History, width: int, height: int) -> str:
     """The curves as lines of coloured characters."""
     plotext = _plotext()
-    names = [name for name in history.history if not name.startswith("val_")]
+    names = list(dict.fromkeys(name.removeprefix("val_") for name in history.history))
     losses = [name for name in names if name.endswith("loss")] or names
     panels = [part for part in (losses, [name for name in names if name not in losses]) if part]
     figure = plotext.figure
@@ -167,7 +167,7 @@ def _characters(history: History, width: int, height: int) -> str:
     figure.subplots(1, len(panels))
     figure.theme("simple")
     for number, part in enumerate(panels, 1):
-        panel, title, colour = figure.subplot(1, number), None, iter(COLOURS * len(names))
+        panel, shown, colour = figure.subplot(1, number), [], iter(COLOURS * len(names))
         for name in part:
             for key, marker, sign in ((name, "hd", "▚"), (f"val_{name}", "braille", "⠪")):
                 points = [
@@ -179,14 +179,25 @@ def _characters(history: History, width: int, height: int) -> str:
                     pixel = next(colour)
                     curve = panel.signal(*zip(*points), marker=plotext.marker(marker, pixel)).lines()
                     panel.draw(curve)
-                    shown = plotext.colorize(f" {sign} {key} ", pixel)
-                    title = shown if title is None else title + shown
-        panel.title(title)
+                    shown.append((f" {sign} {key} ", pixel))
+        if shown:
+            panel.title(_title(plotext, shown, width // len(panels) - 2))
         panel.label("epoch", "x")
         panel.ruler("x").ticks(_ticks(history.epoch))
     text = figure.build().string().rstrip("\n")
     figure.clear()
     return text
+
+
+def _title(plotext, shown: list[tuple[str, int]], room: int):
+    """The curves' names in their colours, as many as there is room for."""
+    title, used = plotext.colorize(*shown[0]), len(shown[0][0])
+    for text, pixel in shown[1:]:
+        used += len(text)
+        if used > room:
+            return title + plotext.colorize(" …")
+        title = title + plotext.colorize(text, pixel)
+    return title
 
 
 def _ticks(epochs: list[int]) -> list[int]:

@@ -23,6 +23,7 @@ class Monitor(Callback):
     def __init__(self, monitor: str = "val_loss", mode: str = "auto", min_delta: float = 0.0):
         if mode not in ("auto", "min", "max"):
             raise unknown("mode", mode, ("auto", "min", "max"))
+        check_number("min_delta", min_delta)
         self.monitor, self.mode, self.min_delta = monitor, mode, abs(min_delta)
         self.best: float | None = None
         self._falls = mode == "min"
@@ -73,6 +74,13 @@ class Monitor(Callback):
         return value + self.min_delta < than if self._falls else value - self.min_delta > than
 
 
+def check_number(name: str, value, least: float = -math.inf) -> None:
+    """ValueError where value is no number, or less than `least`."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not float(value) >= least:
+        limit = "" if least == -math.inf else f" of at least {least:g}"
+        raise ValueError(f"{name} must be a number{limit}. Received: {value!r}")
+
+
 class EarlyStopping(Monitor):
     """Stop when the figure has not got better for `patience` epochs.  Prechelt, 1998.
 
@@ -96,6 +104,8 @@ class EarlyStopping(Monitor):
         start_from_epoch: int = 0,
     ):
         super().__init__(monitor, mode, min_delta)
+        check_number("patience", patience, 0)
+        check_number("start_from_epoch", start_from_epoch, 0)
         self.patience, self.verbose, self.baseline = patience, verbose, baseline
         self.restore_best_weights, self.start_from_epoch = restore_best_weights, start_from_epoch
         self.wait = self.stopped_epoch = self.best_epoch = 0
@@ -155,10 +165,12 @@ class ReduceLROnPlateau(Monitor):
         min_lr: float = 0.0,
     ):
         super().__init__(monitor, mode, min_delta)
-        if not 0 <= factor < 1:
-            raise ValueError(f"factor must be at least 0 and below 1. Received: {factor!r}")
-        if not min_lr >= 0:
-            raise ValueError(f"min_lr must not be negative. Received: {min_lr!r}")
+        for name, value in (
+            ("factor", factor), ("patience", patience), ("cooldown", cooldown), ("min_lr", min_lr),
+        ):  # fmt: skip
+            check_number(name, value, 0)
+        if factor >= 1:
+            raise ValueError(f"factor must be below 1. Received: {factor!r}")
         self.factor, self.patience, self.verbose = factor, patience, verbose
         self.cooldown, self.min_lr = cooldown, min_lr
         self.wait = self.cooldown_counter = 0
@@ -180,7 +192,6 @@ class ReduceLROnPlateau(Monitor):
             return
         if self.in_cooldown():
             self.cooldown_counter -= 1
-            self.wait = 0
         if self.better(current, self.best):
             self.best, self.wait = current, 0
         elif not self.in_cooldown():

@@ -44,9 +44,6 @@ class LearningRateScheduler(Callback):
             )
         self.schedule, self.verbose = schedule, verbose
 
-    def on_train_begin(self, logs=None):
-        rate_of(self)
-
     def on_epoch_begin(self, epoch, logs=None):
         known = (epoch, rate_of(self))
         asked = self.schedule(*known[: _places(self.schedule)])

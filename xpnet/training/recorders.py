@@ -21,6 +21,8 @@ class CSVLogger(Callback):
     """
 
     def __init__(self, filename, separator: str = ",", append: bool = False):
+        if not isinstance(separator, str) or len(separator) != 1:
+            raise ValueError(f"separator must be one character. Received: {separator!r}")
         self.filename, self.separator, self.append = Path(filename), separator, append
         self._file: Any = None
         self._columns: list[str] | None = None

@@ -5,6 +5,7 @@
     interop.keras.load_weights(model, keras_model)           # or a .keras or .weights.h5 file
     interop.keras.save_weights(model, "net.weights.h5")      # keras_model.load_weights reads it
     interop.keras.save(model, "net.keras")                   # keras.saving.load_model reads it
+    interop.keras.set_weights(model, keras_model.get_weights())
 
 Files need h5py, not Keras.  Keras's images are (N, H, W, C) throughout: `from_keras` makes models with
 data_format="channels_last", and what `to_keras` makes of a channels_first one takes x.transpose(0, 2, 3, 1).
@@ -26,7 +27,18 @@ from ...layers import Flatten, Reshape
 from ...model import Sequential
 from . import archive, read, write
 from .arrays import is_depthwise, orders, rows_columns_channels, slots, turned_back, turned_shape
+from .lists import get_weights, set_weights
 from .write import Entry, Join
+
+__all__ = [
+    "from_keras",
+    "get_weights",
+    "load_weights",
+    "save",
+    "save_weights",
+    "set_weights",
+    "to_keras",
+]
 
 
 def from_keras(source, **model) -> Sequential:
@@ -252,6 +264,8 @@ def _load(model: Sequential, entries: list[Entry]) -> None:
             expected = turned_shape(layer, slot, around[layer])
             if entry.kind != kind and a.size == slot.size:
                 a = a.reshape(expected)  # (KH, KW, 1, F) and (KH, KW, C, F/C) are one thing
+            if kind == "Normalization" and a.size == 1:
+                a = np.full(expected, a.item())  # one mean for all
             if a.shape != expected:
                 raise ShapeError(
                     f"{layer.where}: {slot.name} does not fit. Received: {a.shape} of {entry.where}. "

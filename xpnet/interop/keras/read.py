@@ -248,6 +248,8 @@ def _layer(entry: Entry | Join) -> L.Layer | None:
         made = _TABLE[entry.kind](entry, config)
     except KeyError as error:
         _fail(entry, f"a description without {error}", "what Keras 3 writes")
+    except ModelFileError:
+        raise
     except ValueError as error:
         raise ModelFileError(f"{entry.where}: {error}") from None
     made.name, made.trainable = config.get("name"), config.get("trainable", True)

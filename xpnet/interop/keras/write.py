@@ -267,24 +267,26 @@ def _in_our_order(layer: L.Layer, order: Orders) -> Described:
 @_layer.register(L.SpatialDropout2D)
 def _(layer, order):
     # masks alone in training and a factor in inference: Keras's layer and the factor in both
-    scaled: Described = [("Rescaling", {"scale": 1 - layer.rate})] if layer.scaling == "inference" else []
+    scaled: Described = (
+        [("Rescaling", {"scale": 1 - layer.rate, "offset": 0.0})] if layer.scaling == "inference" else []
+    )
     return [(type(layer).__name__, {"rate": layer.rate}), *scaled]
 
 
 @_layer.register
 def _(layer: L.BatchNormalization, order):
-    return [("BatchNormalization", {"momentum": layer.momentum, "epsilon": layer.epsilon})]
+    return [("BatchNormalization", {"axis": -1, "momentum": layer.momentum, "epsilon": layer.epsilon})]
 
 
 @_layer.register
 def _(layer: L.LayerNormalization, order):
     whole = len(layer.in_shape) == 3 and layer.axis is None
-    return [("LayerNormalization", {"axis": [1, 2, 3] if whole else [-1], "epsilon": layer.epsilon})]
+    return [("LayerNormalization", {"axis": [-3, -2, -1] if whole else [-1], "epsilon": layer.epsilon})]
 
 
 @_layer.register
 def _(layer: L.GroupNormalization, order):
-    return [("GroupNormalization", {"groups": layer.count, "epsilon": layer.epsilon})]
+    return [("GroupNormalization", {"groups": layer.count, "axis": -1, "epsilon": layer.epsilon})]
 
 
 @_layer.register

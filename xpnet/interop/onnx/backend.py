@@ -33,7 +33,7 @@ HALVES = (np.float16, helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)
 class Rep(base.BackendRep):
     """A model ready to run."""
 
-    def __init__(self, model: onnx.ModelProto, device: str):
+    def __init__(self, model: onnx.ModelProto, device: Any):
         self.model, self.device = model, device
         self.opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
         self.constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
@@ -75,9 +75,14 @@ class XpnetBackend(base.Backend):
     def supports_device(cls, device: str) -> bool:
         try:
             name = _device(device)
-        except ValueError:
+        except AttributeError:  # of a kind that ONNX does not know
             return False
-        return devices.resolve(name, "float32")[0].device.startswith(name.split(":")[0])
+        if name == "cpu":
+            return True
+        try:
+            return bool(devices._cuda(int(name.removeprefix("cuda:"))))
+        except devices.NoDevice:
+            return False
 
 
 prepare = XpnetBackend.prepare
@@ -87,15 +92,17 @@ supports_device = XpnetBackend.supports_device
 is_compatible = XpnetBackend.is_compatible
 
 
-def _device(name: str) -> str:
-    """ONNX's name of a device, "CPU" or "CUDA:1", as xpnet's."""
+def _device(name: Any) -> Any:
+    """ONNX's name of a device, "CPU" or "CUDA:1", as xpnet's; Ops as they are."""
+    if not isinstance(name, str):
+        return name
     kind = base.Device(name)
     if kind.type == base.DeviceType.CPU:
         return "cpu"
     return f"cuda:{kind.device_id}"
 
 
-def compute(proto: onnx.NodeProto, arrays: list, opset: int, device: str, number: int = 0) -> list:
+def compute(proto: onnx.NodeProto, arrays: list, opset: int, device: Any, number: int = 0) -> list:
     """A node's outputs from its inputs, NumPy arrays, None where one is absent."""
     x, *rest = arrays or [None]
     data = [*proto.input[:1], *(None for _ in rest)]
@@ -117,7 +124,7 @@ def _for_layers(node: Node, x) -> bool:
     return floats and 1 <= x.ndim <= 4 and x.size > 0 and len(node.outputs) == 1
 
 
-def by_layers(node: Node, x: np.ndarray, device: str) -> np.ndarray:
+def by_layers(node: Node, x: np.ndarray, device: Any) -> np.ndarray:
     """The output of a node for x, by the layers that `load` reads it as."""
     arrays = {name: a for name, a in zip(node.proto.input, node.constants) if a is not None}
     made = inferred(node, {node.proto.input[0]: type_of(x)}, arrays, {"": node.opset})
@@ -132,7 +139,7 @@ def by_layers(node: Node, x: np.ndarray, device: str) -> np.ndarray:
     return np.moveaxis(y.reshape(len(x), -1)[:, flow.index], 0, flow.axis)
 
 
-def by_arrays(node: Node, arrays: list, device: str) -> list:
+def by_arrays(node: Node, arrays: list, device: Any) -> list:
     """The outputs of a node by `nodes`; half precision is computed in float32."""
     ops, _ = devices.resolve(device, "float32")
     with ops.running():

@@ -62,6 +62,9 @@ def export(
         (graph.output, "output", model.output_shape),
     ):
         side.append(onnx.helper.make_tensor_value_info(name, element, [batch, *shape]))
+    graph.input.extend(
+        onnx.helper.make_tensor_value_info(name, element, a.shape) for name, a in to.weights.items()
+    )
 
     operators = [onnx.helper.make_opsetid("", opset)]
     proto = onnx.helper.make_model(
@@ -74,6 +77,8 @@ def export(
     )
     onnx.helper.set_model_props(proto, _check_metadata(metadata))
     proto = _with_shapes(proto)
+    del proto.graph.input[1:]  # the weights, of which a check needs to know the shapes alone
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(a, name) for name, a in to.weights.items())
     if path is not None:
         write(proto, path)
     return proto

@@ -61,10 +61,11 @@ class Flow:
 
     def add(self, node: Node, layer: Layer, **weights) -> None:
         """Append a layer that yields the node's output, element by element in order."""
-        self.shape = self.built(node, layer)
-        sizes = node.out_sizes[1:] if node.out_sizes else self.shape
-        if math.prod(sizes) != math.prod(self.shape):
-            node.fail(f"{layer!r} would yield {self.shape} and not {sizes}", "a graph whose shapes agree")
+        shape = self.built(node, layer, weights)
+        sizes = node.out_sizes[: self.axis] + node.out_sizes[self.axis + 1 :] or shape
+        if math.prod(sizes) != math.prod(shape):
+            node.fail(f"{layer!r} would yield {shape} and not {sizes}", "a graph whose shapes agree")
+        self.shape = shape
         self.index = np.arange(math.prod(sizes)).reshape(sizes)
         self.keep(layer, **weights)
 
@@ -74,12 +75,22 @@ class Flow:
         if given := {name: a for name, a in weights.items() if a is not None}:
             self.weights[layer] = given
 
-    def built(self, node: Node, layer: Layer) -> Shape:
-        """Build the layer for a trial: the shape that it would yield here."""
+    def hold(self, node: Node, layer: Layer, **weights) -> None:
+        """Append a layer with weights that leaves every element in its place."""
+        self.built(node, layer, weights)
+        self.keep(layer, **weights)
+
+    def built(self, node: Node, layer: Layer, weights: dict[str, Any] | None = None) -> Shape:
+        """Build the layer for a trial, to see whether its weights fit: the shape that it would yield here."""
         try:
-            return Chain([layer]).build(self.shape, Params(0, Ops(), np.float32, self.data_format))
+            shape = Chain([layer]).build(self.shape, Params(0, Ops(), np.float32, self.data_format))
         except ValueError as error:
             node.fail(f"cannot be a layer here: {error}", "another form of this node, or of its input")
+        for slot in layer.slots + layer.state_slots:
+            given = (weights or {}).get(slot.name)
+            if given is not None and given.shape != slot.shape:
+                node.fail(f"its {slot.name} does not fit. Received: {given.shape}", f"{slot.shape}")
+        return shape
 
     def activate(self, function: activations.ActivationFunction) -> None:
         """Apply an activation, in the last layer where that has room for one."""
@@ -103,9 +114,9 @@ class Flow:
             pass
         elif (a == a[0]).all() and (b == b[0]).all():
             if isinstance(last, Rescaling):
-                last.scale, last.offset = last.scale * a[0], last.offset * a[0] + b[0]
-            else:
-                self.keep(Rescaling(a[0], b[0]))
+                self.layers.pop()
+                a, b = a * last.scale, a * last.offset + b
+            self.keep(Rescaling(a[0], b[0]))
         elif linear and isinstance(last, SCALES):
             rows = (-1, *(1,) * (weights["weight"].ndim - 1))
             weights["weight"] = weights["weight"] * a.reshape(rows)

@@ -14,11 +14,20 @@ from onnx import helper, inliner, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
 Sizes = tuple[int, ...]
-BATCH = 1021  # samples where the graph leaves their number open: a prime, which no other size is taken for
 SMALL = 64  # elements of a constant that may say a shape: the target of Reshape, axes, pads
 RANDOM = (
     "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
 )  # fmt: skip
+
+
+class Samples(int):
+    """How many samples there are where a graph leaves it open: a number for its shapes, N in messages."""
+
+    def __repr__(self) -> str:
+        return "N"
+
+
+N = Samples(1021)  # a prime, which no other size is taken for
 
 
 class OnnxError(ValueError):
@@ -124,6 +133,11 @@ class Graph:
         self.makers: dict[str, Node] = {}
         self.output = self._chosen_output(model, output)
         protos = self._needed(model)
+        for number, proto in protos:
+            if any(a.type in (a.GRAPH, a.GRAPHS) for a in proto.attribute):
+                Node(proto, number, 0, [], [], (), ()).fail(
+                    "runs a graph of its own", "a graph without loops and conditions, exported for inference"
+                )
         self._choose_input(model, protos, input_shape)
         self._types = {self.input: helper.make_tensor_type_proto(self.element, self.in_sizes)}
         self._same: dict[str, str] = {}  # values that another one is, under a second name
@@ -194,7 +208,7 @@ class Graph:
                 f"{_written(dims)}. Expected: sizes for all axes but the first; give them: load(..., "
                 "input_shape=(3, 224, 224))"
             )
-        self.in_sizes: Sizes = (dims[0] or BATCH, *(size for size in dims[1:] if size))
+        self.in_sizes: Sizes = (dims[0] or N, *(size for size in dims[1:] if size))
 
     def _take(self, proto, number: int) -> None:
         """One more node: folded where its inputs are constant, else kept with the shape it yields."""
@@ -202,10 +216,6 @@ class Graph:
         constants = [self.constants.get(name) if name else None for name in names]
         inputs = [None if not name or name in self.constants else name for name in names]
         node = Node(proto, number, self.opsets.get("", 1), inputs, constants, (), ())
-        if any(a.type in (a.GRAPH, a.GRAPHS) for a in proto.attribute):
-            node.fail(
-                "runs a graph of its own", "a graph without loops and conditions, exported for inference"
-            )
         if node.op in ("Shape", "Size") and node.data and (sizes := self._sizes(node.data[0])):
             part = sizes[node.get("start", 0) : node.get("end")]
             self.constants[node.output] = np.array(part if node.op == "Shape" else math.prod(sizes), np.int64)
@@ -255,7 +265,12 @@ def inferred(node: Node, types: dict, arrays: dict[str, np.ndarray], opsets: dic
     except onnx.defs.SchemaError:
         return {}
     except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
-        raise OnnxError(f"{node.where}: its inputs do not fit: {error}") from error
+        received = ", ".join(f"{name} {sizes_of(kind)}" for name, kind in (types | given).items())
+        raise OnnxError(
+            f"{node.where}: its inputs do not fit together. Received: {received}. Expected: what the "
+            f"operator says ({error})",
+            node.number,
+        ) from error
 
 
 def type_of(a: np.ndarray) -> onnx.TypeProto:
@@ -265,7 +280,9 @@ def type_of(a: np.ndarray) -> onnx.TypeProto:
 def sizes_of(kind: onnx.TypeProto) -> Sizes:
     """The shape of a tensor type; () where it is not known."""
     dims = kind.tensor_type.shape.dim
-    return tuple(d.dim_value for d in dims) if all(d.WhichOneof("value") == "dim_value" for d in dims) else ()
+    if not all(d.WhichOneof("value") == "dim_value" for d in dims):
+        return ()
+    return tuple(N if d.dim_value == N else d.dim_value for d in dims)
 
 
 def imports(opsets: dict[str, int]) -> list[onnx.OperatorSetIdProto]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from ... import activations
 from ...errors import unknown
 from ...layers import Concatenate, Residual
 from ...model import Sequential
@@ -56,13 +57,12 @@ def load(
     kind = onnx.TensorProto.DataType.Name(graph.element)
     if kind not in NUMBERS:
         raise OnnxError(f"the input {graph.input!r} is of {kind}. Expected: numbers, such as FLOAT")
+    first, second = FORMATS[::-1] if _moves_channels(graph) else FORMATS
     try:
-        flow, shape = _layers(graph, FORMATS[0], data_format)
+        flow, shape = _layers(graph, first, data_format)
     except OnnxError as error:
-        if len(graph.in_sizes) != 4:
-            raise
-        try:  # that a graph takes channels last shows in that it can be read so
-            flow, shape = _layers(graph, FORMATS[1], data_format)
+        try:  # that a graph has its channels last shows in that it can be read so
+            flow, shape = _layers(graph, second, data_format)
         except OnnxError as other:
             raise max(error, other, key=lambda e: e.number) from None  # of the reading that came further
     if precision is None:
@@ -82,6 +82,12 @@ def as_model(flow: Flow, input_shape, **arguments) -> Sequential:
     return model
 
 
+def _moves_channels(graph: Graph) -> bool:
+    """Whether the first thing done to images is to bring their last axis to the front."""
+    first = next((node for node in graph.nodes if not scalars_only(node)), None)
+    return first is not None and first.op == "Transpose" and first.get("perm") == (0, 3, 1, 2)
+
+
 def _layers(graph: Graph, layout: str, data_format: str | None) -> tuple[Flow, tuple[int, ...]]:
     """The layers from the graph's input to its output, if images come in this layout, and the input_shape in
     data_format.
@@ -94,14 +100,14 @@ def _layers(graph: Graph, layout: str, data_format: str | None) -> tuple[Flow, t
         )
     index = np.arange(np.prod(sizes)).reshape(sizes)
     shape = (1, *sizes) if len(sizes) == 2 else sizes
-    if layout == "channels_last":
+    if layout == "channels_last" and len(sizes) == 3:
         shape = (sizes[2], *sizes[:2])
         index = np.arange(np.prod(sizes)).reshape(shape).transpose(1, 2, 0)
     flow = Flow(shape, index, data_format or layout)
     flow = _Walk(graph).follow(graph.input, graph.output, flow)
     _finish(graph, flow, layout)
     if not flow.layers:
-        raise OnnxError("the graph computes nothing: its output is its input. Expected: at least one layer")
+        flow.activate(activations.Linear())
     if len(sizes) == 2:
         return flow, sizes
     last = flow.data_format == "channels_last" and len(shape) == 3
@@ -151,6 +157,8 @@ class _Walk:
         steps: list[tuple[Node, Any]] = []
         while end != start:
             node = self.graph.makers[end]
+            if end != node.output:
+                node.fail(f"yields {end!r} beside its output", "a graph that uses its first output alone")
             function, begin = self._spelled(node, start)
             if function is None:
                 begin = self.above[end]

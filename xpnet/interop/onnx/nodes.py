@@ -289,10 +289,13 @@ def reduce(ops, node: Node, x, axes=None):
     axes = node.get("axes", (), position=1)
     if not len(axes) and node.get("noop_with_empty_axes", 0):
         return x
-    over, kept = tuple(int(axis) for axis in axes) or None, bool(node.get("keepdims", 1))
+    kept = bool(node.get("keepdims", 1))
+    over = tuple(int(axis) % x.ndim for axis in axes) or tuple(range(x.ndim))
     if node.op == "ReduceMean":
         return x.mean(axis=over, keepdims=kept)
-    return x.max(axis=over, keepdims=kept, **({} if x.size else {"initial": _least(x.dtype)}))
+    if not x.size:  # the maximum of nothing
+        x = _pad(ops.xp, x, [(0, int(axis in over)) for axis in range(x.ndim)], "constant", _least(x.dtype))
+    return x.max(axis=over, keepdims=kept)
 
 
 # -- shapes --------------------------------------------------------------------------------------------------

@@ -85,13 +85,12 @@ def _dense(flow: Flow, node: Node, W, bias, side: int, axis: int) -> None:
         if not ordered(flow.index):
             weight = np.empty_like(W)
             weight[:, flow.index.ravel()] = W
+        flow.axis = side
         flow.add(node, Dense(O, use_bias=bias is not None), weight=weight, bias=bias)
-        flow.axis, flow.index = side, np.arange(O) if side else flow.index
     elif axis == side == 0 and flow.index.ndim == 3 and last == I and flow.feature_axis(3):
         back = _to_map(flow, node)
-        H, W_ = flow.shape[1:]
         flow.add(node, Conv2D(O, 1, use_bias=bias is not None), weight=W[:, :, None, None], bias=bias)
-        flow.index = np.arange(O * H * W_).reshape(O, H, W_).transpose(back)
+        flow.index = np.arange(flow.index.size).reshape(flow.shape).transpose(back)
     else:
         node.fail(
             f"does not fit its input. Received: {node.in_sizes} and a matrix for {I} features",
@@ -104,7 +103,7 @@ def conv(flow: Flow, node: Node) -> None:
     flow.as_map(node)
     W, bias = node.constant(1, "weight"), _optional(node, 2)
     groups = node.get("group", 1)
-    if W.ndim - 1 != flow.index.ndim - (len(node.in_sizes) == 3) or W.shape[1] * groups != flow.shape[0]:
+    if W.ndim != len(node.in_sizes) or W.shape[1] * groups != flow.shape[0]:
         node.fail(
             f"the weight {W.shape} with group={groups} does not fit an input {node.in_sizes}",
             f"a weight (F, {flow.shape[0]} / group, kernel ...)",
@@ -137,17 +136,19 @@ def conv_transpose(flow: Flow, node: Node) -> None:
         )
     place = transposed_windows(node, W.shape[2:], node.in_sizes[2:]).in_plane()
     W = W.reshape(*W.shape[:2], *place.kernel)
-    before = tuple(first for first, _ in place.padding)
     extra = tuple(first - last for first, last in place.padding)
-    if min(before) < 0 or any(not 0 <= more < s for more, s in zip(extra, place.strides)):
+
+    def layer(padding):
+        more = extra if isinstance(padding, tuple) and any(extra) else None
+        given = {"dilation_rate": place.dilations, "groups": groups, "use_bias": bias is not None}
+        return Conv2DTranspose(W.shape[1] * groups, place.kernel, place.strides, padding, more, **given)
+
+    made = _padded(flow, node, place, layer)
+    if made is None:
         node.fail(
             f"cuts {place.padding} off its output (negative: adds)",
             "as much at the beginning and the end of an axis, but for output_padding below the strides",
         )
-    made = Conv2DTranspose(
-        W.shape[1] * groups, place.kernel, place.strides, before, extra if any(extra) else None,
-        dilation_rate=place.dilations, groups=groups, use_bias=bias is not None,
-    )  # fmt: skip
     flow.add(node, made, weight=W, bias=bias)
 
 
@@ -161,8 +162,6 @@ def pool(flow: Flow, node: Node) -> None:
     place = windows(node, node.get("kernel_shape"), node.in_sizes[2:]).in_plane()
     if max(place.dilations) > 1:
         node.fail(f"has dilations {place.dilations}", "a pooling without; a Conv may be dilated")
-    if len(node.outputs) > 1:
-        node.fail("yields the places of its maxima", "the maxima alone")
     mean = node.op == "AveragePool"
     counted = bool(node.get("count_include_pad", 0))
     wanted = 1 / divisors(place, flow.shape[1:], counted) if mean else None
@@ -309,13 +308,13 @@ def resize(flow: Flow, node: Node) -> None:
 
 @reads("BatchNormalization")
 def batch_normalization(flow: Flow, node: Node) -> None:
-    if node.get("training_mode", 0) or len(node.outputs) > 1:
+    if node.get("training_mode", 0) or (node.opset < 14 and len(node.outputs) > 1):
         node.fail("is in training mode", "a graph exported for inference")
     names = ("weight", "bias", "running_mean", "running_var")
     given = dict(zip(names, (node.constant(i, name) for i, name in enumerate(names, 1))))
     weights = {name: _by_channel(flow, node, a, name) for name, a in given.items()}
     momentum, epsilon = number(node.get("momentum", 0.9)), number(node.get("epsilon", 1e-5))
-    flow.keep(_made(node, BatchNormalization, momentum, epsilon), **weights)
+    flow.hold(node, _made(node, BatchNormalization, momentum, epsilon), **weights)
 
 
 @reads("InstanceNormalization", "GroupNormalization")
@@ -326,28 +325,32 @@ def group_normalization(flow: Flow, node: Node) -> None:
     weight, bias = node.constant(1, "scale"), node.constant(2, "bias")
     C = flow.shape[0]
     groups = node.get("num_groups", node.in_sizes[1])
-    if flow.axis or flow.index.ndim < 2 or C % groups or not ordered(flow.index):
-        node.fail(f"does not fit {node.in_sizes} with {groups} groups", "images (N, C, H, W), G dividing C")
+    fits = C % groups == 0 and weight.shape == bias.shape and weight.shape in ((C,), (groups,))
+    if flow.axis or flow.index.ndim < 2 or not fits or not ordered(flow.index):
+        node.fail(
+            f"does not fit {node.in_sizes}: {groups} groups, a scale {weight.shape} and a bias {bias.shape}",
+            "images (N, C, H, W), a divisor of C, and numbers for every channel (or group)",
+        )
     given = {name: np.repeat(a, C // len(a)) for name, a in (("weight", weight), ("bias", bias))}
     epsilon = number(node.get("epsilon", 1e-5))
-    flow.keep(_made(node, GroupNormalization, -1 if groups == C else groups, epsilon), **given)
+    flow.hold(node, _made(node, GroupNormalization, -1 if groups == C else groups, epsilon), **given)
 
 
 @reads("LayerNormalization")
 def layer_normalization(flow: Flow, node: Node) -> None:
     rank = len(node.in_sizes)
     first = node.get("axis", -1) % rank
-    if flow.axis or first == 0 or len(node.outputs) > 1:
-        node.fail(f"normalises {node.in_sizes} from axis {first}", "axes behind the samples, and one output")
+    if flow.axis or first == 0:
+        node.fail(f"normalises {node.in_sizes} from axis {first}", "axes behind the samples")
     weight, bias = node.constant(1, "scale"), _optional(node, 2)
     bias = np.zeros_like(weight) if bias is None else bias
     epsilon = number(node.get("epsilon", 1e-5))
     if first == 1:
         given = {"weight": _everywhere(flow, weight), "bias": _everywhere(flow, bias)}
-        flow.keep(_made(node, LayerNormalization, epsilon), **given)
+        flow.hold(node, _made(node, LayerNormalization, epsilon), **given)
     elif first == rank - 1 and flow.feature_axis(first):
         features = {"weight": flow.by_feature(weight), "bias": flow.by_feature(bias)}
-        flow.keep(_made(node, LayerNormalization, epsilon, axis="channels"), **features)
+        flow.hold(node, _made(node, LayerNormalization, epsilon, axis="channels"), **features)
     else:
         node.fail(f"normalises {node.in_sizes} from axis {first}", "all axes but the samples', or channels")
 
@@ -409,21 +412,37 @@ def prelu(flow: Flow, node: Node) -> None:
     flow.activate(activations.LeakyReLU(number(slope[0])))
 
 
-@reads("Clip", "HardSigmoid")
+@reads("Clip")
 def clip(flow: Flow, node: Node) -> None:
-    """Bounds by ReLU: at least low, low + relu(x - low), and at most high, high - relu(high - x)."""
-    if node.op == "HardSigmoid":
-        flow.scale(node, node.get("alpha", 0.2), node.get("beta", 0.5))
-        low, high = 0.0, 1.0
-    else:
-        low, high = node.get("min", -np.inf, position=1), node.get("max", np.inf, position=2)
-        low, high = number(low), number(high)
+    low, high = node.get("min", -np.inf, position=1), node.get("max", np.inf, position=2)
+    _bound(flow, node, float(low), float(high))
+
+
+@reads("HardSigmoid")
+def hard_sigmoid(flow: Flow, node: Node) -> None:
+    flow.scale(node, node.get("alpha", 0.2), node.get("beta", 0.5))
+    _bound(flow, node, 0.0, 1.0)
+
+
+@reads("Max", "Min")
+def bound(flow: Flow, node: Node) -> None:
+    """The larger, or the smaller, of the data and a number."""
+    numbers = [c for c in node.constants if c is not None]
+    if any(c.size != 1 for c in numbers):
+        node.fail("has bounds that differ from element to element", "one number")
+    if numbers and node.op == "Max":
+        _bound(flow, node, max(c.item() for c in numbers), np.inf)
+    elif numbers:
+        _bound(flow, node, -np.inf, min(c.item() for c in numbers))
+
+
+def _bound(flow: Flow, node: Node, low: float, high: float) -> None:
+    """By ReLU: at least low, low + relu(x - low), and at most high, high - relu(high - x)."""
+    shift = 0.0
     if low > -np.inf:
         flow.scale(node, 1.0, -low)
         flow.activate(activations.ReLU())
-        low, shift = 0.0, low
-    else:
-        shift = 0.0
+        shift = low
     if high < np.inf:
         flow.scale(node, -1.0, high - shift)
         flow.activate(activations.ReLU())
@@ -457,8 +476,6 @@ def softmax(flow: Flow, node: Node) -> None:
 
 @reads("Dropout")
 def dropout(flow: Flow, node: Node) -> None:
-    if len(node.outputs) > 1:
-        node.fail("yields its mask", "its first output alone")
     if np.any(node.get("training_mode", False, position=2)):
         node.fail("is in training mode", "a graph exported for inference")
     flow.keep(_made(node, Dropout, number(node.get("ratio", 0.5, position=1))))
@@ -491,7 +508,7 @@ def arithmetic(flow: Flow, node: Node) -> None:
         flow.scale(node, 1 / c, 0.0)
 
 
-@reads("Sum", "Concat", "Max", "Min", "Mean")
+@reads("Sum", "Concat", "Mean")
 def alone(flow: Flow, node: Node) -> None:
     """Of one value it is that value."""
     if len(node.inputs) > 1:

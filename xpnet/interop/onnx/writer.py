@@ -39,7 +39,8 @@ class Writer:
     """Adds one layer's nodes and weights to a graph.
 
     opset: the operator set to write for.  dtype: of all weights and maps.  path: how the layer's weights
-    begin in `state_dict`, "2.body.0"; where: how errors call it.
+    begin in `state_dict`, "2.body.0"; where: how errors call it.  weights: those that nodes take, by name;
+    they are no part of the graph yet, whose check need not carry them around.
     """
 
     graph: onnx.GraphProto
@@ -48,6 +49,7 @@ class Writer:
     dtype: np.dtype
     path: str = ""
     where: str = ""
+    weights: dict[str, np.ndarray] = field(default_factory=dict)
     _names: set[str] = field(default_factory=set)
 
     def node(self, op: str, *inputs: str, **attributes) -> str:
@@ -62,13 +64,15 @@ class Writer:
         return f"{self.path}.{name}" in self.state
 
     def value(self, name: str) -> np.ndarray:
-        """It, in the shape that `state_dict` gives it."""
+        """It, in the shape that `state_dict` gives it and in float64."""
         return self.state[f"{self.path}.{name}"].astype(np.float64)
 
     def weight(self, name: str) -> str:
         """It, in the graph: "0.weight"."""
         full = f"{self.path}.{name}"
-        return full if full in self._names else self.constant(name, self.value(name))
+        self._names.add(full)
+        self.weights[full] = self.state[full].astype(self.dtype, copy=False)
+        return full
 
     def constant(self, name: str, value) -> str:
         """A number or array, such as "0.pads": float64 as `dtype`, as weights are, integers as int64."""

@@ -1,0 +1,131 @@
+"""ONNX's own tests of its operators, run on xpnet.interop.onnx.backend: all of every operator it claims."""
+
+import unittest
+import warnings
+
+import numpy as np
+import pytest
+import strict_xp
+
+onnx = pytest.importorskip("onnx", reason="pip install 'xpnet[onnx]'")
+
+from onnx import helper  # noqa: E402
+from onnx.backend.test.runner import Runner  # noqa: E402
+
+from xpnet import device  # noqa: E402
+from xpnet.interop.onnx import backend  # noqa: E402
+
+# what a user would ask for by the name of "activations", and the operators around them
+NAMED = {
+    "Add", "AveragePool", "BatchNormalization", "Celu", "Clip", "Concat", "Conv", "ConvTranspose",
+    "Dropout", "Elu", "Flatten", "Gelu", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid",
+    "HardSwish", "LeakyRelu", "LogSoftmax", "MatMul", "MaxPool", "Mish", "PRelu", "Pad", "Relu", "Reshape",
+    "Selu", "Sigmoid", "Softmax", "Softplus", "Softsign", "Swish", "Tanh", "ThresholdedRelu",
+}  # fmt: skip
+# those with a test on samples of vectors or images, which goes by xpnet's layers
+BY_LAYERS = {
+    "AveragePool", "BatchNormalization", "Celu", "Clip", "Conv", "ConvTranspose", "Dropout", "Elu",
+    "Flatten", "Gelu", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "GroupNormalization", "HardSigmoid",
+    "InstanceNormalization", "LeakyRelu", "MatMul", "MaxPool", "Relu", "Reshape", "Selu", "Sigmoid",
+    "Softmax", "Softplus", "Squeeze", "Swish", "Tanh", "Transpose", "Unsqueeze",
+}  # fmt: skip
+
+
+def _cases():
+    from onnx.backend.test.loader import load_model_tests
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the examples overflow on purpose
+        found = load_model_tests(kind="node")
+    return [case for case in found if backend.is_compatible(case.model)]
+
+
+CASES = _cases()
+
+
+def run(case, on="CPU"):
+    for inputs, outputs in case.data_sets:
+        got = backend.prepare(case.model, on).run(inputs)
+        Runner.assert_similar_outputs(list(outputs), list(got), case.rtol, case.atol)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_node(case):
+    run(case)
+
+
+def test_every_operator_that_is_claimed_has_tests():
+    tested = {node.op_type for case in CASES for node in case.model.graph.node}
+    assert tested == backend.OPERATORS
+    assert NAMED <= backend.OPERATORS
+
+
+def test_functions_written_out_in_claimed_operators_are_among_them():
+    names = {case.name for case in CASES if len(case.model.graph.node) > 1}
+    assert {"test_hardswish_expanded", "test_mish_expanded"} <= names
+
+
+def test_what_layers_can_hold_is_computed_by_layers(monkeypatch):
+    taken = set()
+    by_layers = backend.by_layers
+
+    def seen(node, x, device):
+        y = by_layers(node, x, device)
+        taken.add(node.op)
+        return y
+
+    monkeypatch.setattr(backend, "by_layers", seen)
+    for case in CASES:
+        if len(case.model.graph.node) == 1:
+            run(case)
+    assert taken == BY_LAYERS
+
+
+@pytest.mark.parametrize("layers", [True, False])
+def test_nodes_compute_on_any_array_module(layers, monkeypatch):
+    """On arrays that refuse what CuPy's refuse, also where layers leave a node alone."""
+    if not layers:
+        monkeypatch.setattr(backend, "_for_layers", lambda *args: False)
+    ops = strict_xp.strict_ops()
+    for case in CASES:
+        try:
+            run(case, ops)
+        except Exception as error:
+            raise AssertionError(case.name) from error
+
+
+def test_onnx_s_own_runner_takes_the_module_for_a_backend():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tests = onnx.backend.test.BackendTest(backend, __name__)
+    tests.include("^test_(relu|maxpool_2d_ceil|batchnorm_epsilon_training_mode)_(cpu|cuda)$")
+    suite = tests.test_suite
+    result = unittest.TestResult()
+    suite.run(result)
+    ran = result.testsRun - len(result.skipped)
+    assert (ran, result.errors, result.failures) == (3, [], [])
+
+
+def test_devices_are_those_that_work():
+    assert backend.supports_device("CPU")
+    assert backend.supports_device("CUDA") == (device.resolve("auto")[0].device != "cpu")
+    assert not backend.supports_device("CUDA:999")
+    assert not backend.supports_device("TPU")
+
+
+def test_run_node_and_run_model():
+    x = np.float32([[-1, 2], [3, -4]])
+    node = helper.make_node("LeakyRelu", ["x"], ["y"], alpha=0.5)
+    np.testing.assert_array_equal(backend.run_node(node, [x])[0], [[-0.5, 2], [3, -2]])
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph([node], "g", [value("x", 1, [2, 2])], [value("y", 1, [2, 2])])
+    outputs = backend.run_model(helper.make_model(graph), {"x": x})
+    np.testing.assert_array_equal(outputs["y"], [[-0.5, 2], [3, -2]])
+    with pytest.raises(ValueError, match=r"Received: \['z'\]. Expected: \['x'\]"):
+        backend.run_model(helper.make_model(graph), {"z": x})
+
+
+def test_an_operator_that_is_not_claimed_is_named():
+    node = helper.make_node("Det", ["x"], ["y"], "volume")
+    with pytest.raises(ValueError, match=r"node 0 'volume' \(Det\): is not an operator of this backend"):
+        backend.run_node(node, [np.eye(2, dtype=np.float32)])
