@@ -22,6 +22,7 @@ import numpy as np
 
 from bench import compare, rows
 from bench.workloads import WORKLOADS, Workload
+from xpnet import networks
 
 NAMES = [name for name, work in WORKLOADS.items() if work.input_shape == (3, 32, 32)]
 REFERENCE = "PyTorch, float64"
@@ -172,12 +173,17 @@ def main(argv=None) -> None:
     parser.add_argument("workload", nargs="?", default="resnet9", choices=NAMES)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--batch", type=int, help="default: the workload's")
+    parser.add_argument("--width", type=int, help="filters of resnet9's first layer (64)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, help="save everything there")
     parser.add_argument("--plot", type=Path, help="a picture of losses and gaps")
     args = parser.parse_args(argv)
+    if args.width and args.workload != "resnet9":
+        parser.error(f"--width is resnet9's. Received: --width {args.width} for {args.workload}")
     limit(args.threads)
     work, facts = WORKLOADS[args.workload], compare.machine()
+    if args.width:
+        work = work._replace(layers=lambda: networks.resnet9(work.input_shape, 10, width=args.width))
     size = args.batch or work.batch
     taken = batches(*photographs(args.steps * size), args.steps, size)
     losses: dict[str, list[float]] = {}
@@ -194,7 +200,12 @@ def main(argv=None) -> None:
     if args.plot:
         plot(losses, f"{args.workload}, {size} images a step").savefig(args.plot)
     if args.json:
-        about = {"date": time.strftime("%Y-%m-%d"), "workload": args.workload, "batch": size}
+        about = {
+            "date": time.strftime("%Y-%m-%d"),
+            "workload": args.workload,
+            "batch": size,
+            "width": args.width,
+        }
         about |= {"optimizer": work.optimizer, "settings": dict(work.settings), "threads": args.threads}
         about |= {**facts, "seconds": seconds, "gaps": found, "follows": verdict, "losses": losses}
         args.json.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")

@@ -213,12 +213,12 @@ def test_cutout_blanks_a_rectangle_about_a_pixel(ops, rng, size):
 
 def test_brightness_and_contrast_are_clipped_to_their_range(ops, rng):
     x, y = sample(ops, rng)
-    received, _, (u,) = changed(RandomBrightness(0.5), ops, x, y, rng)
+    received, _, (u,) = changed(RandomBrightness(0.5, (0, 1)), ops, x, y, rng)
     assert_close(received, [np.clip(a + (2 * v - 1) * 0.5, 0, 1) for a, v in zip(x, u)], 1e-6)
     assert received.min() == 0 or received.max() == 1
     received, _, (u,) = changed(RandomBrightness(0.1, (0, 255)), ops, 255 * x, y, rng)
     assert_close(received, [np.clip(255 * a + (2 * v - 1) * 25.5, 0, 255) for a, v in zip(x, u)], 1e-6)
-    received, _, (u,) = changed(RandomContrast(0.9), ops, x, y, rng)
+    received, _, (u,) = changed(RandomContrast(0.9, (0.0, 1.0)), ops, x, y, rng)
     means = x.mean(axis=(2, 3), keepdims=True)
     expected = [np.clip(m + (a - m) * (1 + 0.9 * (2 * v - 1)), 0, 1) for a, m, v in zip(x, means, u)]
     assert_close(received, expected, 1e-5)
@@ -269,8 +269,8 @@ def test_cutmix_mixes_targets_by_area(ops, rng, alpha):
 
 EVERY = [
     RandomCrop(2), RandomCrop((1, 3), "reflect"), RandomFlip(), RandomRotation(40), RandomZoom(0.5),
-    RandomRotation(100, "nearest", "wrap"), Cutout(3), RandomBrightness(0.3), RandomContrast(0.7),
-    GaussianNoise(0.1), MixUp(0.4), CutMix(),
+    RandomRotation(100, "nearest", "wrap"), Cutout(3), RandomBrightness(0.3, (0, 1)),
+    RandomContrast(0.7, (0, 1)), GaussianNoise(0.1), MixUp(0.4), CutMix(),
 ]  # fmt: skip
 every_one = pytest.mark.parametrize("one", EVERY, ids=repr)
 
@@ -507,7 +507,7 @@ def test_what_does_not_suit_the_data_is_said(one, target, words):
         (lambda: RandomRotation(9, "cubic"), "unknown interpolation of RandomRotation"),
         (lambda: RandomZoom(1.0), "factor must be a number from 0 to 0.99. Received: 1.0"),
         (lambda: Cutout(0), "size must be a whole number of at least 1"),
-        (lambda: RandomBrightness(2), "factor must be a number from 0 to 1. Received: 2"),
+        (lambda: RandomBrightness(2, (0, 1)), "factor must be a number from 0 to 1. Received: 2"),
         (lambda: RandomContrast(0.1, (1, 0)), r"value_range must be a pair that rises.*\(1, 0\)"),
         (lambda: GaussianNoise(-1), "stddev must be a number of at least 0. Received: -1"),
         (lambda: MixUp(0), "alpha must be above 0. Received: 0"),

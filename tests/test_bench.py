@@ -287,6 +287,9 @@ def test_the_curves_are_printed_drawn_and_saved(tmp_path, capsys, monkeypatch, t
     assert saved["batch"] == 16 and saved["settings"]["momentum"] == 0.9
     assert ("DOES NOT" not in printed) == saved["follows"] and "| xpnet, float64 |" in printed
     assert (tmp_path / "f.png").read_bytes()[:4] == b"\x89PNG"
+    with pytest.raises(SystemExit):
+        follow.main(["cifar-vgg", "--width", "8"])
+    assert "--width is resnet9's. Received: --width 8 for cifar-vgg" in capsys.readouterr().err
 
 
 def test_a_run_to_an_accuracy_leaves_a_row(tmp_path, monkeypatch):

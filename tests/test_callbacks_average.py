@@ -86,6 +86,14 @@ def test_the_average_is_that_of_the_definition(where, warm_up):
         assert np.abs(a - steps.steps[-1][name]).max() > 1e-3
 
 
+def test_parameters_of_several_blocks_are_averaged_throughout(monkeypatch):
+    monkeypatch.setattr("xpnet.ops.numpy_ops.UPDATE_BLOCK", 16)
+    model, steps = mlp(), Steps()
+    fit(model, steps, callbacks.WeightAverage(0.8))
+    expected = averaged(steps.steps, 0.8, True)
+    assert all(np.abs(a - expected[n]).max() < 1e-6 for n, a in learned(model).items())
+
+
 @pytest.mark.parametrize("where", WHERE)
 def test_averaging_changes_nothing_of_training(where):
     plain, other = mlp(optimizers.Adam(0.01), device(where)), mlp(optimizers.Adam(0.01), device(where))
@@ -211,7 +219,7 @@ def test_the_average_of_a_convolution_goes_by_its_name():
 
     note_last = callbacks.LambdaCallback(on_epoch_end=note)
     rng = np.random.default_rng(0)
-    model.fit(rng.random((32, 1, 6, 6)), rng.integers(0, 3, 32), verbose=0, callbacks=[average, note_last])
+    model.fit(rng.random((32, 1, 6, 6)), rng.integers(0, 3, 32), 8, verbose=0, callbacks=[average, note_last])
     assert [a.shape for a in seen[0][0].values()] == [(4, 1, 3, 3), (4,), (3, 64), (3,)]
     assert same({n: a.astype(np.float64) for n, a in seen[0][0].items()}, seen[0][1])
 

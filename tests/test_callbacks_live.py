@@ -25,11 +25,15 @@ model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 def fail(epoch, logs):
     if epoch == {fails}:
         raise RuntimeError("in the middle")
+def write(epoch, logs):
+    sys.stdout.write(("wait" + " " * 60 + "\\r") * 2 + f"of mine {{epoch}}\\n")
+    print("." * 130)
+    print("\\x1b[31m" + "," * 98 + "\\x1b[0m")
 print("before")
 try:
     model.fit(x, y, epochs={epochs}, verbose={verbose}, validation_data=(x, y), callbacks=[
         callbacks.LearningRateScheduler(lambda epoch: 0.01, verbose=1), callbacks.LivePlot({height}),
-        callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: print("of mine", epoch)),
+        callbacks.LambdaCallback(on_epoch_end=write),
         callbacks.LambdaCallback(on_epoch_end=fail)])
 except RuntimeError as error:
     print(error)
@@ -128,7 +132,8 @@ def test_the_plot_stays_below_what_is_printed_and_is_there_once(tmp_path, verbos
         assert sum(line.startswith(f"epoch {epoch + 1}/4") for line in lines) == (verbose > 0)
     plot = next(number for number, line in enumerate(lines) if "▚ loss" in line)
     below = [line for line in lines[plot + 12 :] if line]
-    assert below == ["of mine 3", "after True True"], "what was printed after the last plot stays below it"
+    assert below == ["of mine 3", "." * 100, "." * 30, "," * 98, "after True True"], "after the last plot"
+    assert lines.count("." * 100) == lines.count("." * 30) == lines.count("," * 98) == 4
     assert "before" in lines[:plot] and len([x for x in lines[:plot] if x.startswith("Epoch")]) == 4
     assert "loss=" in shown or not verbose
 
@@ -168,8 +173,9 @@ def test_in_a_file_there_is_one_plot_at_the_end_without_escapes(tmp_path):
     command = [sys.executable, "-W", "error", str(script)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("▚ loss") == 1 and "\x1b" not in done.stdout
-    assert done.stdout.index("of mine 2") < done.stdout.index("▚ loss") < done.stdout.index("after")
+    mine, _, rest = done.stdout.rpartition("," * 98 + "\x1b[0m\n")
+    assert mine.count("of mine") == 3 and "▚ loss" not in mine
+    assert rest.count("▚ loss") == 1 and "\x1b" not in rest and rest.endswith("after True True\n")
 
 
 # -- in a notebook -------------------------------------------------------------------------------------------

@@ -170,6 +170,12 @@ def test_the_suggestion_is_a_tenth_of_the_rate_of_the_lowest_loss():
     assert "suggestion=0.01" in repr(curve) and "141 batches" in repr(curve)
 
 
+def test_the_first_few_batches_whose_mean_has_not_settled_are_not_the_steepest():
+    curve = bowl()
+    unsettled = np.concatenate([[5.0, 4.0], curve.smoothed[2:]])
+    assert RateCurve(curve.rates, curve.losses, unsettled).steepest == curve.steepest
+
+
 def test_a_loss_that_only_grows_suggests_less_than_the_first_rate():
     curve = RateCurve(np.geomspace(0.1, 10, 20), np.arange(1.0, 21), np.arange(1.0, 21))
     assert (curve.lowest, curve.suggestion, curve.steepest) == (0.1, pytest.approx(0.01), 0.1)

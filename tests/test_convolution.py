@@ -33,6 +33,16 @@ CASES = {
     "a border wider than the kernel": Case((4, 2, 4, 3), 3, Window((3, 3), padding=((4, 3), (3, 5)))),
     "rows with strides": Case((9, 2, 6, 2), 3, Window((3, 3), (2, 1), padding=((1, 1), (1, 1)))),
     "columns with strides": Case((6, 2, 9, 2), 3, Window((3, 3), (1, 2), padding=((1, 1), (1, 1)))),
+    "a 4x4 kernel with strides": Case((8, 3, 8, 2), 4, Window((4, 4), (2, 2), padding=((1, 1), (1, 1)))),
+    "a kernel shorter than its strides": Case((7, 3, 9, 2), 4, Window((2, 1), (3, 2))),
+    "strides that leave a rest": Case((9, 2, 10, 2), 3, Window((3, 4), (4, 3))),
+    "a border wider than a strided kernel": Case(
+        (4, 2, 5, 3), 3, Window((3, 2), (2, 3), padding=((4, 3), (3, 5)))
+    ),
+    "long strides and a border": Case((9, 2, 11, 2), 3, Window((4, 5), (3, 3), padding=((1, 2), (2, 0)))),
+    "strides longer than the map": Case((2, 3, 2, 5), 4, Window((3, 3), (3, 3), padding=((1, 0), (1, 0)))),
+    "groups with strides": Case((7, 4, 6, 2), 6, Window((3, 3), (2, 2), padding=((1, 0), (0, 1))), 2),
+    "strides, columns apart": Case((6, 2, 9, 2), 3, Window((3, 3), (2, 1), (1, 2))),
     "columns apart": Case((6, 2, 9, 2), 3, Window((3, 3), (1, 1), (1, 2))),
     "rows apart": Case((9, 2, 6, 2), 3, Window((3, 3), (1, 1), (2, 1))),
     "many filters, few channels": Case((5, 1, 5, 2), 40, Window((3, 3))),
@@ -51,7 +61,7 @@ CASES = {
 def way(request, monkeypatch):
     """What is decided by sizes, decided otherwise: these maps are all small."""
     changes = {
-        "large": {"SMALL": 0, "LARGE": 0},
+        "large": {"SMALL": 0, "LARGE": 0, "RUN": 0},
         "in place": {"LONG": 1, "LONGER": 1},
         "in pieces": {"UNPACKED": 60, "LEAST_COLUMNS": 1},
         "tiny blocks": {"CACHE": 1, "SMALL": 0},

@@ -9,8 +9,9 @@ import strict_xp
 
 onnx = pytest.importorskip("onnx", reason="pip install 'xpnet[onnx]'")
 
-from onnx import helper  # noqa: E402
+from onnx import TensorProto, helper  # noqa: E402
 from onnx.backend.test.runner import Runner  # noqa: E402
+from onnx.numpy_helper import to_array  # noqa: E402
 
 from xpnet import device  # noqa: E402
 from xpnet.interop.onnx import backend  # noqa: E402
@@ -26,8 +27,8 @@ NAMED = {
 BY_LAYERS = {
     "AveragePool", "BatchNormalization", "Celu", "Clip", "Conv", "ConvTranspose", "Dropout", "Elu",
     "Flatten", "Gelu", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "GroupNormalization", "HardSigmoid",
-    "InstanceNormalization", "LeakyRelu", "MatMul", "MaxPool", "Relu", "Reshape", "Selu", "Sigmoid",
-    "Softmax", "Softplus", "Squeeze", "Swish", "Tanh", "Transpose", "Unsqueeze",
+    "InstanceNormalization", "LeakyRelu", "LogSoftmax", "MatMul", "MaxPool", "Relu", "Reshape", "Selu",
+    "Sigmoid",    "Softmax", "Softplus", "Squeeze", "Swish", "Tanh", "Transpose", "Unsqueeze",
 }  # fmt: skip
 
 
@@ -44,7 +45,8 @@ CASES = _cases()
 
 
 def run(case, on="CPU"):
-    for inputs, outputs in case.data_sets:
+    for data in case.data_sets:
+        inputs, outputs = ([to_array(a) if isinstance(a, TensorProto) else a for a in side] for side in data)
         got = backend.prepare(case.model, on).run(inputs)
         Runner.assert_similar_outputs(list(outputs), list(got), case.rtol, case.atol)
 
@@ -56,13 +58,15 @@ def test_node(case):
 
 def test_every_operator_that_is_claimed_has_tests():
     tested = {node.op_type for case in CASES for node in case.model.graph.node}
-    assert tested == backend.OPERATORS
+    assert tested == backend.OPERATORS | backend.CASTS
     assert NAMED <= backend.OPERATORS
 
 
 def test_functions_written_out_in_claimed_operators_are_among_them():
     names = {case.name for case in CASES if len(case.model.graph.node) > 1}
-    assert {"test_hardswish_expanded", "test_mish_expanded"} <= names
+    for name in "relu_expanded_ver18", "softmax_axis_1_expanded", "gelu_default_1_expanded", "mish_expanded":
+        assert f"test_{name}" in names
+    assert len([name for name in names if "_expanded" in name]) > 100
 
 
 def test_what_layers_can_hold_is_computed_by_layers(monkeypatch):
@@ -111,6 +115,41 @@ def test_devices_are_those_that_work():
     assert backend.supports_device("CUDA") == (device.resolve("auto")[0].device != "cpu")
     assert not backend.supports_device("CUDA:999")
     assert not backend.supports_device("TPU")
+
+
+@pytest.mark.parametrize(
+    "op, alpha", [("Elu", -0.5), ("LeakyRelu", -2.0), ("LeakyRelu", 1.5), ("Swish", 2.0)]
+)
+def test_activations_outside_the_layers_range(op, alpha):
+    x = np.float32([[-2, -0.5, 0, 3]])
+    wanted = {
+        "Elu": np.where(x < 0, alpha * np.expm1(x), x),
+        "LeakyRelu": np.where(x < 0, alpha * x, x),
+        "Swish": x / (1 + np.exp(-alpha * x)),
+    }
+    (y,) = backend.run_node(helper.make_node(op, ["x"], ["y"], alpha=alpha), [x], opset_version=24)
+    np.testing.assert_allclose(y, wanted[op], rtol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["edge", "reflect", "wrap", "constant"])
+def test_borders_of_images(mode):
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
+    node = helper.make_node("Pad", ["x", "pads", "value"], ["y"], mode=mode)
+    for value in (0, 1.5, -np.inf):
+        (y,) = backend.run_node(node, [x, np.int64([0, 0, 1, 2, 0, 0, 3, -1]), np.float32(value)])
+        given = {"constant_values": value} if mode == "constant" else {}
+        np.testing.assert_array_equal(y, np.pad(x[..., :-1], [(0, 0), (0, 0), (1, 3), (2, 0)], mode, **given))
+        (y,) = backend.run_node(node, [x, np.int64([0, 0, 1, 2, 0, 0, 3, 1]), np.float32(value)])
+        np.testing.assert_array_equal(y, np.pad(x, [(0, 0), (0, 0), (1, 3), (2, 1)], mode, **given))
+
+
+def test_casts_between_what_numpy_has_and_no_others():
+    node = helper.make_node("Cast", ["x"], ["y"], "c", to=TensorProto.INT32)
+    (y,) = backend.run_node(node, [np.float32([[1.7, -2.3]])])
+    assert y.dtype == np.int32 and y.tolist() == [[1, -2]]
+    node = helper.make_node("Cast", ["x"], ["y"], "c", to=TensorProto.FLOAT8E4M3FN)
+    with pytest.raises(ValueError, match=r"node 0 'c' \(Cast\): turns float32 into 17"):
+        backend.run_node(node, [np.float32([[1.7, -2.3]])])
 
 
 def test_run_node_and_run_model():

@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+import strict_xp
 
 onnx = pytest.importorskip("onnx", reason="pip install 'xpnet[onnx]'")
 ort = pytest.importorskip("onnxruntime", reason="pip install 'xpnet[test]'")
@@ -12,10 +13,8 @@ ort = pytest.importorskip("onnxruntime", reason="pip install 'xpnet[test]'")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from onnx.reference import ReferenceEvaluator  # noqa: E402
 
-from xpnet import Sequential, layers, load_model, optimizers  # noqa: E402
-from xpnet.interop.onnx.export import export  # noqa: E402
-from xpnet.interop.onnx.graph import OnnxError  # noqa: E402
-from xpnet.interop.onnx.load import load  # noqa: E402
+from xpnet import Sequential, check_gradients, layers, load_model, optimizers  # noqa: E402
+from xpnet.interop.onnx import OnnxError, export, load  # noqa: E402
 
 
 class Made:
@@ -410,6 +409,15 @@ def test_channels_last_with_a_flatten_between():
     same(moved.predict(x.transpose(0, 3, 1, 2)), model.predict(x))
 
 
+def test_maps_of_another_shape_between_channels_last():
+    made = Made(6, 4, 3)
+    x = made.conv(made("Transpose", "x", perm=[0, 3, 1, 2]), 4, 3, pads=[1] * 4)
+    x = made.conv(made("Reshape", x, np.int64([-1, 8, 3, 4])), 2, 8, pads=[1] * 4)
+    made("Transpose", x, perm=[0, 2, 3, 1])
+    model = agree(made.model(), (6, 4, 3))
+    assert kinds(model) == ["Conv2D", "Reshape", "Conv2D"] and model.output_shape == (3, 4, 2)
+
+
 def test_channels_last_means():
     made = Made(9, 12, 3)
     x = made("Transpose", keras_like(made), perm=[0, 2, 3, 1])
@@ -467,7 +475,7 @@ def test_gemm(arguments):
 def test_scales_and_shifts():
     """Of all, of each channel, before anything and behind layers that can take them up."""
     made = Made(3, 6, 5)
-    x = made("Div", "x", np.float32(0.25))
+    x = made("Mul", made("Add", made("Div", "x", np.float32(0.25)), np.float32(1)), np.float32([3]))
     x = made("Div", made("Sub", x, made.weight(3, 1, 1)), np.float32([0.5, 2, 1]).reshape(3, 1, 1))
     x = made("Add", made("Conv", x, made.weight(4, 3, 3, 3)), made.weight(1, 4, 1, 1))
     x = made("Mul", made("Relu", x), np.float32([3, 1, 2, 1]).reshape(4, 1, 1))
@@ -568,6 +576,28 @@ def test_a_border_becomes_the_padding_of_what_follows():
     assert border.padding == ((2, 3), (1, 0))
 
 
+def test_a_border_around_images_with_their_channels_last():
+    made = Made(6, 5, 3)
+    x = made.conv(made("Transpose", "x", perm=[0, 3, 1, 2]), 4, 3)
+    x = made("Pad", made("Transpose", x, perm=[0, 2, 3, 1]), np.int64([0, 1, 0, 0, 0, 2, 3, 0]))
+    x = made("Transpose", made("Tanh", x), perm=[0, 3, 1, 2])
+    made("Transpose", made.conv(x, 2, 4), perm=[0, 2, 3, 1])
+    assert agree(made.model(), (6, 5, 3)).layers[1].padding == ((1, 2), (0, 3))
+
+
+@pytest.mark.parametrize("mode, value", [("edge", ""), ("constant", np.float32(-np.inf))])
+def test_a_border_that_no_maximum_sees(mode, value):
+    """As Keras on PyTorch writes MaxPooling2D(padding="same")."""
+    made = Made(2, 8, 7, opset=18)
+    x = made("Pad", "x", np.int64([0, 0, 0, 0, 0, 0, 1, 1]), value, mode=mode)
+    made("MaxPool", x, kernel_shape=[3, 2], strides=[2, 2])
+    (layer,) = agree(made.model(), (2, 8, 7)).layers
+    assert type(layer).__name__ == "MaxPooling2D" and layer.padding == "same"
+    refused(made.model(x), r"node 0 'v0' \(Pad\): yields a border that is not zero")
+    made("Tanh", x, name="t")
+    refused(made, r"'t' \(Tanh\): sees a border \(\(0, 1\), \(0, 1\)\) that is not zero")
+
+
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
 def test_resize(mode):
     made = Made(2, 4, 3)
@@ -594,6 +624,7 @@ def test_layer_normalization_of_all_and_of_channels():
 ACTIVATIONS = {
     "Relu": {}, "LeakyRelu": {"alpha": 0.3}, "Elu": {"alpha": 0.7}, "Sigmoid": {}, "Tanh": {}, "Softplus": {},
     "Gelu": {}, "HardSigmoid": {"alpha": 0.3}, "Selu": {}, "Celu": {"alpha": 0.6}, "Softmax": {"axis": 1},
+    "LogSoftmax": {"axis": 1},
 }  # fmt: skip
 
 
@@ -602,6 +633,15 @@ def test_activations(op):
     made = Made(5, 4, 3)
     made(op, made.conv("x", 5, 5, 1), **ACTIVATIONS[op])
     agree(made.model(), (5, 4, 3))
+
+
+def test_softmax_before_opset_13_is_over_all_axes_behind():
+    made = Made(5, 4, 3, opset=11)
+    made("Flatten", made("Softmax", made("GlobalAveragePool", "x")))
+    agree(made.model(), (5, 4, 3))
+    made = Made(5, 4, 3, opset=11)
+    made("Softmax", "x", axis=1)
+    refused(made, r"\(Softmax\): is over axis 1")
 
 
 @pytest.mark.parametrize("low, high", [(0, 6), (-1, 1), (0.5, None), (None, 0.5), (0, None)])
@@ -618,6 +658,22 @@ def test_one_bound(op, bound):
     made = Made(5)
     made(op, np.float32([bound]), made("Mul", "x", np.float32(4)))
     agree(made.model(), (5,))
+
+
+def test_log_softmax_as_an_activation_of_its_own(tmp_path, rng):
+    """As PyTorch's MNIST example ends: trains like logits, and its slope is right."""
+    made = network()
+    made("LogSoftmax", made.nodes[-1].output[0])
+    model = agree(made.model(), (3, 8, 8), precision="float64", seed=0)
+    x, y = rng.normal(size=(6, 3, 8, 8)), rng.integers(3, size=6)
+    model.compile("sgd", "mse")
+    check_gradients(model, x, rng.normal(size=(6, 3)))
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    nats = -model.predict(x)[np.arange(6), y].mean()
+    assert model.evaluate(x, y) == pytest.approx(nats, rel=1e-6)
+    model.save(tmp_path / "m.safetensors")
+    again = load_model(tmp_path / "m.safetensors", device="cpu")
+    np.testing.assert_array_equal(again.predict(x), model.predict(x))
 
 
 def spelled(made, how):
@@ -726,6 +782,24 @@ def test_random_networks_and_back(seed, kind, shape):
     x = np.random.default_rng(3).normal(size=(4, *shape)).astype(np.float32)
     same(twice.predict(x), model.predict(x))
     same(by_runtime(again, x), by_runtime(graph, x))
+
+
+@pytest.mark.parametrize("seed", [0, 4, 9])
+def test_on_any_array_module(seed):
+    x = np.random.default_rng(1).normal(size=(3, 3, 12, 11)).astype(np.float32)
+    graph = random_graph(seed)
+    same(load(graph, device=strict_xp.strict_ops()).predict(x), by_runtime(graph, x))
+
+
+def test_a_skip_from_before_the_pooling_as_in_a_u_net():
+    made = Made(2, 8, 8)
+    x = made("Relu", made.conv("x", 4, 2, pads=[1] * 4))
+    y = made("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+    y = made("Relu", made.conv(y, 6, 4, pads=[1] * 4))
+    y = made("ConvTranspose", y, made.weight(6, 4, 2, 2), made.weight(4), strides=[2, 2])
+    made.conv(made("Concat", y, x, axis=1), 1, 8, 1)
+    model = agree(made.model(), (2, 8, 8))
+    assert kinds(model) == ["Conv2D", "Concatenate", "Conv2D"]
 
 
 def test_a_value_added_to_itself_and_three_in_one_sum():
@@ -897,10 +971,10 @@ def refused(made, message, **arguments):
 
 def test_unsupported_operators_are_named_with_what_could_replace_them():
     made = network()
-    made("LogSoftmax", made.nodes[-1].output[0], name="head/log")
+    made("HardSwish", made.nodes[-1].output[0], name="head/act")
     refused(
         made,
-        r"node 6 'head/log' \(LogSoftmax\): is not an operator that load reads. Expected: Softmax, .* logits",
+        r"node 6 'head/act' \(HardSwish\): is not an operator that load reads. Expected: Swish, or x Sigmoid",
     )
     made = Made(3, 8, 8)
     made.nodes.append(helper.make_node("FusedConv", ["x"], ["y"], "fused", domain="com.microsoft"))
@@ -945,6 +1019,16 @@ def test_second_outputs_may_be_there_but_not_be_used():
     refused(made.model("v1_more"), r"node 1 'v1' \(MaxPool\): yields 'v1_more' beside its output")
 
 
+def test_sparse_weights_are_refused():
+    made = Made(4)
+    made("MatMul", "x", "sparse")
+    graph = made.model()
+    values = numpy_helper.from_array(np.float32([1, 2]), "sparse")
+    places = numpy_helper.from_array(np.int64([0, 5]), "places")
+    graph.graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, [4, 3]))
+    refused(graph, r"\(MatMul\): needs 'sparse', which nothing yields. Expected: a dense weight")
+
+
 def test_two_inputs_and_none():
     made = Made(4)
     made("Add", "x", "z")
@@ -971,6 +1055,11 @@ def test_open_shapes():
     "op, arguments, message",
     [
         ("Softmax", {"axis": 2}, "is over axis 2"),
+        ("Elu", {"alpha": -1.0}, "has alpha=-1.0"),
+        ("LeakyRelu", {"alpha": 1.5}, "has alpha=1.5"),
+        ("PRelu", np.float32([0.1, 0.2, 0.1, 0.1]).reshape(4, 1, 1), "has slopes"),
+        ("Selu", {"alpha": 0.0}, "cannot be a layer: alpha must be positive"),
+        ("AveragePool", {"kernel_shape": [3, 3], "pads": [2, 2, 2, 2]}, "pads by"),
         ("Reshape", np.int64([-1, 4]), "does not keep the samples apart"),
         ("Transpose", {"perm": [1, 0, 2, 3]}, "samples are not its first axis"),
         ("MaxPool", {"kernel_shape": [2, 2], "dilations": [2, 2]}, "has dilations"),
@@ -978,6 +1067,7 @@ def test_open_shapes():
         ("Cast", {"to": TensorProto.INT32}, "turns the data into INT32"),
         ("Resize", np.float32([1, 1, 1.5, 2]), r"resizes \(N, 4, 6, 6\) to \(N, 4, 9, 12\)"),
         ("InstanceNormalization", "three", "does not fit"),
+        ("Pad", np.int64([0, 0, 0, 0, 2, 0, 0, 0]), "pads the samples by .0, 2."),
         ("Dropout", "training", "is in training mode"),
     ],
 )
@@ -994,6 +1084,13 @@ def test_forms_that_no_layer_has(op, arguments, message):
     else:
         made(op, "x", arguments)
     refused(made, rf"node 0 'v0' \({op}\): .*{message}.*Expected: ")
+
+
+def test_what_is_wrong_with_a_graph_that_has_its_channels_last_is_said_of_that():
+    made = Made(4, 4, 3)
+    x = made("Transpose", "x", perm=[0, 3, 1, 2])
+    made("ConvTranspose", x, made.weight(3, 2, 3, 3), pads=[0, 0, 1, 1], name="up")
+    refused(made, r"node 1 'up' \(ConvTranspose\): cuts \(\(0, 1\), \(0, 1\)\) off its output")
 
 
 def test_files_that_are_no_graphs(tmp_path):

@@ -23,13 +23,14 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 from strict_xp import strict_ops
 
+from xpnet import Sequential, losses, networks, optimizers, schedules
 from xpnet import layers as L
-from xpnet import losses, networks, optimizers, schedules
 from xpnet import sklearn as xsk
-from xpnet.callbacks import Callback
+from xpnet.callbacks import Callback, EarlyStopping, LambdaCallback, ReduceLROnPlateau, WeightAverage
 from xpnet.errors import NonFiniteError, ShapeError
 from xpnet.sklearn import NetClassifier, NetRegressor, solvers
 from xpnet.sklearn import sparse as sparse_samples
+from xpnet.sklearn.progress import Progress
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -166,11 +167,36 @@ def test_a_first_layer_that_knows_its_input_shape_is_enough(digits):
 
 
 @pytest.mark.parametrize(
+    "last", [L.Dense(10, activation="relu"), L.Dense(7, activation="sigmoid"), L.Flatten(), L.Dropout(0.1)]
+)
+def test_a_network_without_its_output_layer_gets_one(digits, last):
+    x, y = digits
+    layers = [L.Conv2D(2, 3, activation="relu"), L.Flatten(), L.Dense(12, activation="tanh"), last]
+    net = NetClassifier(layers=layers, input_shape=(1, 8, 8), **few).fit(x, y)
+    *rest, added = net.model_.layers
+    assert [type(layer) for layer in rest] == [type(layer) for layer in layers]
+    assert isinstance(added, L.Dense) and added.units == 10 and added.activation.name == "linear"
+    by_shape = NetClassifier(layers=lambda shape: layers, input_shape=(1, 8, 8), **few)
+    assert bits(by_shape.fit(x, y)) == bits(by_shape.fit(x, y)) == bits(net)
+    two = NetRegressor(layers=layers, input_shape=(1, 8, 8), **few).fit(x, np.stack([y, y], axis=1))
+    assert two.model_.layers[-1].units == 2
+
+
+def test_a_network_that_has_its_output_layer_gets_none(digits):
+    x, y = digits
+    pooled = [L.Conv2D(10, 3), L.GlobalAveragePooling2D()]
+    assert len(NetClassifier(layers=pooled, input_shape=(1, 8, 8), **few).fit(x, y).model_.layers) == 2
+    positive = [L.Dense(1, activation="softplus")]
+    assert len(NetRegressor(layers=positive, **few).fit(x, y).model_.layers) == 1
+    with pytest.raises(ValueError, match="outputs for y of 2 classes cannot be softmax"):
+        NetClassifier(layers=[L.Dense(1, activation="softmax")]).fit(x, y > 4)
+
+
+@pytest.mark.parametrize(
     "arguments, words",
     [
         ({"layers": [L.Dense(9)]}, r"must end in 10 outputs, for y of 10 classes. Received: 9.*Dense\(10\)"),
-        ({"layers": [L.Dense(10, activation="relu")]}, "probabilities. Received: activation='relu'"),
-        ({"layers": [L.Dense(10, activation="sigmoid")]}, "Expected: none, or 'softmax'"),
+        ({"layers": [L.Dense(9, activation="softmax")]}, "must end in 10 outputs"),
         ({"layers": [L.Conv2D(10, 3)], "input_shape": (1, 8, 8)}, r"Flatten\(\) and Dense\(10\)"),
         ({"layers": cnn}, r"become images by input_shape=\(C, H, W\)"),
         ({"layers": networks.lenet}, r"become images by input_shape=\(C, H, W\)"),
@@ -182,7 +208,7 @@ def test_a_first_layer_that_knows_its_input_shape_is_enough(digits):
         ({"hidden": "many"}, "widths of hidden layers"),
         ({"layers": L.Dense(10)}, "a list of layers of xpnet.layers"),
         ({"layers": "lenett"}, "Did you mean 'lenet'"),
-        ({"layers": lambda shape: []}, "must take the shape of a sample and the number of outputs"),
+        ({"layers": lambda: []}, "must take the shape of a sample, and may take the number of outputs"),
         ({"layers": lambda shape, k: L.Dense(k)}, "must return layers"),
     ],
 )  # fmt: skip
@@ -231,6 +257,8 @@ def test_logits_and_probabilities_at_the_end_are_the_same_classifier(three, K):
             a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
         np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(one.predict_proba(x), np.exp(one.predict_log_proba(x)))
+    if K != "labels":
+        np.testing.assert_array_equal(one.predict_proba(x).argmax(axis=1), one.predict(x))
 
 
 def test_two_classes_may_have_two_outputs(three):
@@ -245,9 +273,10 @@ def test_two_classes_may_have_two_outputs(three):
     )
 
 
-def test_logarithms_are_finite_where_probabilities_are_not(three):
+@pytest.mark.parametrize("K", [2, 3])
+def test_logarithms_are_finite_where_probabilities_are_not(three, K):
     x, y = three
-    x, y = x[y < 2], y[y < 2]
+    x, y = x[y < K], y[y < K]
     net = NetClassifier(hidden=(), max_iter=50, learning_rate=1.0).fit(x, y)
     far = x * 1e3
     assert (net.predict_proba(far) == 0).any()
@@ -381,11 +410,12 @@ def test_lbfgs_follows_sklearns_from_the_same_weights(three, kind, weighted):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.filterwarnings("error")
 def test_lbfgs_learns_scikit_learns_first_example():
     x, y = [[0.0, 0.0], [1.0, 1.0]], [0, 1]
     clf = NetClassifier(solver="lbfgs", alpha=1e-5, hidden_layer_sizes=(5, 2)).set_params(random_state=1)
-    assert list(clf.fit(x, y).predict([[2.0, 2.0], [-1.0, -2.0]])) == [1, 0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert list(clf.fit(x, y).predict([[2.0, 2.0], [-1.0, -2.0]])) == [1, 0]
     assert clf.loss_ < 0.01 and clf.loss_curve_[-1] == clf.loss_ and clf.n_iter_ < 200
 
 
@@ -642,13 +672,37 @@ def test_training_ends_where_the_loss_stands_still(three):
     assert net.t_ == 90 * net.n_iter_ and net.validation_scores_ is None
 
 
-@pytest.mark.filterwarnings("error")
-def test_an_end_that_was_not_looked_for_is_a_warning(three):
+def test_an_end_that_was_looked_for_in_vain_is_a_warning_to_mlpclassifiers_scripts(three):
     with pytest.warns(ConvergenceWarning, match="max_iter=3") as caught:
-        NetClassifier(max_iter=3).fit(*three)
+        NetClassifier(solver="adam", max_iter=3).fit(*three)
     assert caught[0].filename == __file__
-    NetClassifier(max_iter=3, n_iter_no_change=None).fit(*three)
-    NetClassifier(max_iter=3, n_iter_no_change=None, callbacks=[Callback()]).fit(*three)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        NetClassifier(max_iter=3).fit(*three)
+        NetClassifier(solver="adam", max_iter=3, n_iter_no_change=None).fit(*three)
+        NetClassifier(solver="adam", max_iter=3).partial_fit(*three, classes=[0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    "scores, epochs, kept",
+    [
+        (
+            [0.5, 0.9, 0.90001, 0.90001, 0.8, 0.90002],
+            6,
+            5,
+        ),  # better, but not by tol
+        ([0.5, 0.9, 0.9, 0.3, 0.9, 0.1], 6, 1),
+        ([0.5, 0.1, 0.1, 0.1, 0.6, 0.1, 0.1, 0.1, 0.1], 9, 4),
+    ],
+)
+def test_training_ends_after_more_than_patience_epochs_without_progress(scores, epochs, kept):
+    progress = Progress(tol=1e-4, patience=3, score=lambda model: [*scores, 0, 0][len(progress.scores)])
+    model, weights = Sequential([L.Dense(1)], input_shape=(1,), device="cpu", seed=0), []
+    model.compile("sgd", "mse")
+    keep = LambdaCallback(on_epoch_end=lambda epoch, logs: weights.append(model.state_dict()["0.weight"]))
+    model.fit(np.eye(1), np.eye(1), epochs=20, callbacks=[progress, keep], verbose=0)
+    assert progress.scores == scores and len(weights) == epochs and progress.stopped
+    assert model.state_dict()["0.weight"] == weights[kept]
 
 
 def test_early_stopping_keeps_the_best_weights(digits):
@@ -699,6 +753,17 @@ def test_callbacks_are_the_users_own_and_hold_no_model(three):
     net = NetClassifier(callbacks=[stop], max_iter=50).fit(*three)
     assert net.n_iter_ == stop.epochs == 2 and stop.kind == "Sequential"
     assert "model" not in vars(stop)
+
+
+def test_the_librarys_callbacks_work_in_searches_and_side_by_side(three):
+    stop = EarlyStopping("val_score", mode="max", patience=2, restore_best_weights=True)
+    words = {"early_stopping": True, "n_iter_no_change": None, "max_iter": 30}
+    net = NetClassifier(callbacks=[stop, *listeners()], **words).fit(*three)
+    assert net.n_iter_ < 30
+    again = clone(net)
+    assert again.callbacks[0] is not stop and "model" not in vars(again.callbacks[0])
+    scores = cross_val_score(again, *three, cv=2, n_jobs=2, error_score="raise")
+    np.testing.assert_array_equal(scores, cross_val_score(again, *three, cv=2, error_score="raise"))
 
 
 def test_augmentation_is_passed_on(digits):
@@ -946,7 +1011,11 @@ def no_collector():
     gc.enable()
 
 
-@pytest.mark.parametrize("words", [{}, {"early_stopping": True}, {"alpha": 0.1, "callbacks": [Callback()]}])
+def listeners():
+    return [EarlyStopping("loss", patience=50), ReduceLROnPlateau("loss"), WeightAverage(), Callback()]
+
+
+@pytest.mark.parametrize("words", [{}, {"early_stopping": True}, {"alpha": 0.1, "callbacks": listeners()}])
 @pytest.mark.parametrize("make", [NetClassifier, NetRegressor])
 def test_a_model_goes_with_its_estimator(digits, no_collector, make, words):
     net = make(layers=residual, input_shape=(1, 8, 8), batch_size=50, max_iter=8, **words).fit(*digits)
@@ -965,6 +1034,24 @@ def test_a_model_goes_with_its_estimator(digits, no_collector, make, words):
     model = weakref.ref(net.model_)
     del net
     assert model() is None
+
+
+@pytest.mark.parametrize("where", ["strict", "host", pytest.param("gpu", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"alpha": 2.0, "early_stopping": True},
+        {"solver": "sgd", "learning_rate": "invscaling", "power_t": 0.2, "learning_rate_init": 0.3},
+        {"solver": "lbfgs", "alpha": 0.5},
+    ],
+)
+def test_another_device_learns_the_same(three, where, words):
+    x, y = three[0].astype(np.float32), three[1]
+    ops = strict_ops() if where == "strict" else cuda_ops(where)
+    words = {"hidden": (9,), "batch_size": 30, "random_state": 0, **few, **words}
+    here, there = (xsk.NetClassifier(device=device, **words).fit(x, y) for device in ("cpu", ops))
+    np.testing.assert_allclose(there.loss_curve_, here.loss_curve_, rtol=1e-4)
+    np.testing.assert_allclose(there.predict_proba(x), here.predict_proba(x), atol=1e-4)
 
 
 def test_a_new_fit_begins_when_the_old_model_is_gone(three, no_collector):

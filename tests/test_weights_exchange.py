@@ -1,9 +1,12 @@
 """Weights and models carried to PyTorch and Keras and back: nothing is lost, half loaded or run."""
 
+import importlib.util
 import os
+import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -358,7 +361,7 @@ def test_every_layer_has_a_module_that_computes_the_same(case, data_format, to_t
     randomise(model, np.random.default_rng(2))
     net = to_torch(model)
     assert list(net.state_dict()) == list(model.state_dict())
-    x = np.random.default_rng(3).standard_normal((3, *shape))
+    x = np.random.default_rng(3).standard_normal((3, *shape)) - 2  # a border of zeros would win a maximum
     y = channels_first(model.predict(x), model)
     np.testing.assert_allclose(outputs(net, channels_first(x, model)), y, rtol=1e-9, atol=1e-11)
     if data_format == "channels_first":
@@ -392,6 +395,22 @@ def test_masks_and_factors_of_both_kinds_of_dropout(torch, to_torch):
         net = to_torch(Sequential([layer], input_shape=x.shape[1:]))
         assert np.unique(outputs(net, x)) == pytest.approx([kept])
         assert np.unique(outputs(net.train(), x)) == pytest.approx(sorted(values))
+
+
+@pytest.mark.torch
+def test_running_statistics_move_alike_there_and_back(torch, to_torch, from_torch):
+    model = Sequential(
+        [L.BatchNormalization(momentum=0.7)], input_shape=(2, 3, 3), precision="float64", seed=0
+    )
+    model.compile(xpnet.optimizers.SGD(0.0), "mse")
+    net, x = to_torch(model).train(), np.random.default_rng(0).standard_normal((4, 2, 3, 3)) + 5
+    back = from_torch(net, (2, 3, 3), precision="float64")
+    back.compile(xpnet.optimizers.SGD(0.0), "mse")
+    outputs(net, x)
+    for one in (model, back):
+        one.train_on_batch(x, x)
+        for name, value in one.state_dict().items():
+            np.testing.assert_allclose(value, net.state_dict()[name].numpy(), rtol=1e-9, err_msg=name)
 
 
 @pytest.mark.torch
@@ -457,3 +476,27 @@ def test_a_layer_of_ones_own_has_no_module(to_torch):
 
     with pytest.raises(TypeError, match=r"layer 0 'mine': Twice has no module in PyTorch"):
         to_torch(Sequential([Twice(2, name="mine")], input_shape=(3,)))
+
+
+# -- the example ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+def test_the_example_agrees_with_what_is_installed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", os.environ.get("KERAS_BACKEND", "torch"))
+    path = Path(__file__).parents[1] / "examples" / "weights_exchange.py"
+    spec = importlib.util.spec_from_file_location("example_weights_exchange", path)
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    apart = example.main(["--epochs", "3", "--out", str(tmp_path)])
+    shown = capsys.readouterr().out
+    for library, label in [("torch", "PyTorch"), ("keras", "Keras")]:
+        if library in apart:
+            assert apart[library] < 1e-4 and f"{label}: predictions at most" in shown
+        else:
+            assert f"{label}: not installed (pip install" in shown
+    percent = [float(number) for number in re.findall(r"([\d.]+)%", shown)]
+    assert len(percent) == 1 + len(apart) and min(percent) > 90
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert example.main(["--epochs", "1", "--out", str(tmp_path)]) == {}
+    assert capsys.readouterr().out.count("not installed") == 2

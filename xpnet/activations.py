@@ -136,6 +136,23 @@ class Softmax(ActivationFunction):
         return dy
 
 
+class LogSoftmax(ActivationFunction):
+    """log softmax(z) = z - log(sum(exp(z))), along the features; dz = dy - exp(y) sum(dy).
+
+    A loss that takes logits takes these too: their softmax is that of z.
+    """
+
+    def forward(self, ops, z, out):
+        xp = ops.xp
+        xp.subtract(z, z.max(axis=1, keepdims=True), out=out)
+        out -= xp.log(xp.exp(out).sum(axis=1, keepdims=True))
+        return out
+
+    def backward(self, ops, dy, y):
+        dy -= ops.xp.exp(y) * dy.sum(axis=1, keepdims=True)
+        return dy
+
+
 class Softplus(ActivationFunction):
     """log(1 + exp(z)) = max(z, 0) + log(1 + exp(-|z|)); slope 1 - exp(-y)."""
 

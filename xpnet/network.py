@@ -355,11 +355,11 @@ class Network:
 
     def _expect(self, given: Input) -> None:
         """Take the shape of the samples from an Input at the front."""
-        shape = self._internal(given.shape)
-        if self.layers or self._asked_shape not in (None, shape):
+        shape, asked = self._internal(given.shape), self._asked_shape or ()
+        if self.layers or asked not in ((), shape):
             raise ValueError(
                 f"Input tells the shape of the samples, once, before the first layer. Received: {given!r} "
-                + ("behind a layer" if self.layers else f"and {self._external(self._asked_shape)}")
+                + ("behind a layer" if self.layers else f"and {self._external(asked)}")
             )
         self._asked_shape = shape
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 
 FILL_MODES = ("constant", "edge", "reflect", "symmetric", "wrap")
-BLOCK = 1 << 14  # pixels sampled at once; a batch of 128x28x28 takes a third of the time in such blocks
 
 
 def extended(xp, a, rows: int, columns: int, mode: str, value=0):
@@ -41,17 +40,6 @@ def _folded(xp, n: int, beyond: int, mode: str):
     return xp.minimum(i, period - i) if n > 1 else i
 
 
-def windows(xp, a, top, left, H: int, W: int):
-    """(N, C, H, W): of each picture of a its part from row top and column left on, both (N,) whole numbers.
-
-    Every window there is lies in a strided view of a, so whole rows are copied and no pixel has an index.
-    """
-    N, C, rows, columns = a.shape
-    shape = (rows - H + 1, columns - W + 1, N, C, H, W)
-    every = xp.lib.stride_tricks.as_strided(a, shape, (*a.strides[2:], *a.strides))
-    return every[top, left, xp.arange(N)]
-
-
 def sampled(xp, a, rows, columns, nearest: bool):
     """(N, C, OH, OW): a at the places rows, columns (N, OH, OW), in pixels from the first, at least 0.
 
@@ -81,9 +69,3 @@ def _between(a, b, share):
     b *= share
     a += b
     return a
-
-
-def blocks(ops, N: int, pixels: int) -> list[slice]:
-    """N samples of so many pixels in blocks whose temporaries stay in a core's cache; all, on a device."""
-    size = max(1, BLOCK // pixels) if ops.in_host_memory else N
-    return [slice(first, first + size) for first in range(0, N, size)]

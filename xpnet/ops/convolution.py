@@ -18,6 +18,7 @@ LEAST_COLUMNS = 64  # of a piece of a matmul
 LONG, LONGER = 24, 64  # rows (KH*C) from which on a matmul on the map in place beats one on shifted copies:
 LARGE = 1 << 17  # on maps of so many bytes, and on smaller ones, where the number of calls counts
 PAGE = 4096  # bytes from one place of a cache set to the next
+RUN = 16  # output columns times samples from which a strided kernel is worth taking apart
 COPY = 50  # multiply-adds in the time of copying an element from place to place
 GAIN = 0.9  # of the plain cost; tiles are taken where theirs is estimated to be less
 
@@ -113,33 +114,28 @@ class HostConvolution(Ops):
         KW, _, KH, C = w.shape
         H, _, W, _ = shape
         (top, bottom), (left, right) = window.padding
-        if window.kernel == (1, 1) and window.strides != (1, 1) and not window.padded:
-            dx = self.empty(shape, dz.dtype)
-            dx[...] = 0
-            within = (OH, C * groups, OW, N)
-            seen = self.conv2d_input_grad(dz, w, within, Window((1, 1)), groups)
-            dx[:: window.strides[0], :, :: window.strides[1]] = seen
-            return dx
         if _depthwise(w, groups):
             dx = self.empty((top + H + bottom, groups, left + W + right, N), dz.dtype)
             dx[...] = 0
             for i, j in np.ndindex(KH, KW):
                 dx[window.rows(i, OH), :, window.columns(j, OW)] += dz * w[j, :, i, :, None]
             return dx[top : top + H, :, left : left + W].copy() if window.padded else dx
-        if groups > 1 or window.dilation[0] > 1:
+        if window.strides != (1, 1) and window.dilation == (1, 1) and OW * N >= RUN:
+            return self._input_grad_by_phases(dz, w, shape, window, groups)
+        if groups > 1 or window.dilation[0] > 1 or window.strides != (1, 1):
             return super().conv2d_input_grad(dz, w, shape, window, groups)
         if m := tile((KW, C, KH, F), shape, window, groups):
             dx = self.empty(shape, dz.dtype)
             winograd.convolve(m, dz, w, dx, origin=(top - 2, left - 2), turned=True)
             return dx
-        if dz.nbytes < SMALL and window.strides == window.dilation == (1, 1):
+        if dz.nbytes < SMALL and window.dilation == (1, 1):
             # small: fewer calls by the same convolution of dz in a border of zeros, with the kernel turned
             border = ((KH - 1 - top, KH - 1 - bottom), (KW - 1 - left, KW - 1 - right))
             if min(map(min, border)) >= 0:
                 turned = w[::-1, :, ::-1].transpose(0, 3, 2, 1).copy()
                 return self.conv2d(self.pad(dz, border), turned, Window((KH, KW)))
         dx = self.empty(shape, dz.dtype)
-        if window.strides[0] == 1 and max(top, bottom) < KH and KH * KW * C >= F:
+        if max(top, bottom) < KH and KH * KW * C >= F:
             turned = w[:, :, ::-1].transpose(0, 3, 2, 1).reshape(KW * C, KH * F)
             step = max(1, 2 * CACHE // (KW * C * dz[0, 0].nbytes))
             for r in range(0, H, step):
@@ -148,6 +144,26 @@ class HostConvolution(Ops):
             return dx
         beside = self._rows_of_patches(dz, w, H, window)
         self._put_back(beside, dx, KW, window)
+        return dx
+
+    def _input_grad_by_phases(self, dz, w, shape, window: Window, groups: int):
+        """With strides: the rows whose place in the padded map leaves one rest, divided by the stride, meet
+        the kernel's rows of that rest alone, and so with columns.  Each such part of the map is that of a
+        small kernel without strides, and no patch is added to another: 1.3 to 2 times as fast.
+        """
+        (OH, _, OW, N), (H, C, W, _) = dz.shape, shape
+        (SH, SW), ((top, _), (left, _)) = window.strides, window.padding
+        rows = list(_phases(H, OH, window.kernel[0], SH, top))
+        columns = list(_phases(W, OW, window.kernel[1], SW, left))
+        dx = self.empty(shape, dz.dtype)
+        if sum(count for _, _, count, _ in rows) < H or sum(count for _, _, count, _ in columns) < W:
+            dx[...] = 0  # where no window stands
+        for i, r, height, above in rows:
+            for j, c, width, beside in columns:
+                part = w[j::SW, :, i::SH].copy()
+                small = Window((part.shape[2], part.shape[0]), padding=(above, beside))
+                dpart = self.conv2d_input_grad(dz, part, (height, C, width, N), small, groups)
+                dx[r::SH, :, c::SW][:height, :, :width] = dpart
         return dx
 
     def _matmul_of_rows(self, matrix, x):
@@ -172,21 +188,20 @@ class HostConvolution(Ops):
         return _multiply(turned, rows_view(rows.reshape(len(rows), F, OW * N), KH, count, 1, OW * N), beside)
 
     def _rows_of_patches(self, dz, w, H: int, window: Window):
-        """The same for any window: patches are added row by row, the adjoint of `rows_view`."""
+        """The same for any border: patches are added row by row, the adjoint of `rows_view`."""
         OH, F, OW, N = dz.shape
         KW, _, KH, C = w.shape
         (top, bottom), _ = window.padding
         beside = self.empty((top + H + bottom, KW * C, OW * N), dz.dtype)
         beside[...] = 0
-        back, SH = _beside(w).T.copy(), window.strides[0]
+        back = _beside(w).T.copy()
         step = max(1, CACHE // (back.shape[0] * dz[0, 0].nbytes))
         for r in range(0, OH, step):
             rows = dz[r : r + step].reshape(-1, F, OW * N)
             patches = self.empty((len(rows), KH, KW * C, OW * N), dz.dtype)
             np.matmul(back, rows, out=patches.reshape(len(rows), -1, OW * N))
             for i in range(KH):
-                start = r * SH + i
-                beside[start : start + (len(rows) - 1) * SH + 1 : SH] += patches[:, i]
+                beside[r + i : r + i + len(rows)] += patches[:, i]
         return beside[top : top + H]
 
     @staticmethod
@@ -194,17 +209,18 @@ class HostConvolution(Ops):
         """dx (H, C, W, N): the kernel columns of beside (H, KW*C, OW*N), each added where it was read."""
         H, C, W, N = dx.shape
         beside = beside.reshape(H, KW, C, -1, N)
-        OW, (left, _), SW = beside.shape[3], window.padding[1], window.strides[1]
-        spans = [_span(j * window.dilation[1] - left, SW, OW, W) for j in range(KW)]
-        whole = [j for j in range(KW) if SW == 1 and spans[j] == (0, W)]  # where all of the map is met
+        OW, (left, _) = beside.shape[3], window.padding[1]
+        shifts = [j * window.dilation[1] - left for j in range(KW)]
+        spans = [(max(0, -shift), min(OW, W - shift)) for shift in shifts]  # output columns within the map
+        whole = [j for j in range(KW) if spans[j] == (0, W)]  # where all of the map is met
         if whole:
             dx[...] = beside[:, whole[0], :, :W]
         else:
             dx[...] = 0
         for j in range(KW):
-            (first, last), shift = spans[j], j * window.dilation[1] - left
+            (first, last), shift = spans[j], shifts[j]
             if first < last and j not in whole[:1]:
-                dx[:, :, shift + first * SW : shift + (last - 1) * SW + 1 : SW] += beside[:, j, :, first:last]
+                dx[:, :, shift + first : shift + last] += beside[:, j, :, first:last]
 
     def _shifted_products(self, x, w, y, window: Window):
         """y of a depthwise convolution: the map, once for each kernel element, shifted and multiplied."""
@@ -278,9 +294,18 @@ def _seen(x, window: Window):
     return (x if x.flags.c_contiguous else x.copy()), window
 
 
-def _span(shift: int, stride: int, OW: int, W: int) -> tuple[int, int]:
-    """Of the output columns ow, first to last, those with 0 <= ow stride + shift < W."""
-    return max(0, -(shift // stride)), min(OW, -((shift - W) // stride))
+def _phases(size: int, out: int, kernel: int, stride: int, before: int):
+    """The parts of a line of `size` elements, in a border of `before`, that `out` windows meet: (first
+    kernel element, first element of the line, how many, (cut off before them, behind them)); they and the
+    kernel's elements are `stride` apart.
+    """
+    for first in range(min(stride, kernel)):
+        start = (first - before) % stride
+        cut = (start + before) // stride  # of the part's whole line
+        whole = out - 1 + len(range(first, kernel, stride))
+        count = min(len(range(start, size, stride)), whole - cut)
+        if count > 0:
+            yield first, start, count, (cut, whole - cut - count)
 
 
 def _multiply(a, b, out):

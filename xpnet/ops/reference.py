@@ -497,10 +497,23 @@ class Ops:
         """What an out_of_memory error means, as a sentence without its full stop."""
         return str(error)
 
+    # -- pictures --------------------------------------------------------------------------------------------
+
+    def crops(self, a, top, left, H: int, W: int):
+        """(N, C, H, W): of each picture of a (N, C, ...) its part from row top and column left on, both
+        (N,) whole numbers.
+        """
+        xp, (N, C) = self.xp, a.shape[:2]
+        rows, columns = top.reshape(N, 1) + xp.arange(H), left.reshape(N, 1) + xp.arange(W)
+        of = xp.arange(N).reshape(N, 1, 1, 1), xp.arange(C).reshape(1, C, 1, 1)
+        return a[*of, rows.reshape(N, 1, H, 1), columns.reshape(N, 1, 1, W)]
+
     # -- the optimizer's side on the host --------------------------------------------------------------------
 
-    def blocks(self, start: int, stop: int) -> list[slice]:
-        """[start, stop) of a flat buffer in pieces that an element-wise update walks one after another."""
+    def blocks(self, start: int, stop: int, size: int = 0) -> list[slice]:
+        """[start, stop) in pieces to be walked one after another, where a cache makes that worth it: of size
+        elements each, or what suits the update of a flat buffer.
+        """
         return [slice(start, stop)] if stop > start else []
 
     def squared_norm(self, g):

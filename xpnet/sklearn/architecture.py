@@ -87,7 +87,7 @@ class Architecture:
             expected = "widths of hidden layers, (128, 64)"
             if self.name == "layers":
                 expected = (
-                    "a list of layers of xpnet.layers, the output layer included; a function (input_shape, "
+                    "a list of layers of xpnet.layers, a function (input_shape, "
                     "outputs) -> layers, such as xpnet.networks.lenet; the name of one "
                     f"({', '.join(networks.BUILDERS)}); or {expected}"
                 )
@@ -97,20 +97,29 @@ class Architecture:
 
 
 def _called(function: Callable, shape: Shape, outputs: int) -> list[Layer]:
-    try:
-        inspect.signature(function).bind(shape, outputs)
-    except TypeError as error:
-        raise TypeError(
-            f"layers={function!r} must take the shape of a sample and the number of outputs ({error}). "
-            "Expected: a function (input_shape, outputs) -> layers, as xpnet.networks.lenet"
-        ) from None
-    layers = function(shape, outputs)
+    arguments: tuple[Any, ...] = (shape, outputs)
+    if not _takes(function, *arguments):
+        arguments = (shape,)
+        if not _takes(function, *arguments):
+            raise TypeError(
+                f"layers={function!r} must take the shape of a sample, and may take the number of outputs. "
+                "Expected: a function (input_shape, outputs) -> layers, as xpnet.networks.lenet"
+            )
+    layers = function(*arguments)
     if not isinstance(layers, (list, tuple)) or not all(isinstance(one, (Layer, Input)) for one in layers):
         raise TypeError(
             f"layers={function!r} must return layers. Received: {layers!r}. Expected: a list of objects of "
             "xpnet.layers"
         )
-    return list(layers)
+    return copy.deepcopy(list(layers))  # which another model may have
+
+
+def _takes(function: Callable, *arguments) -> bool:
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    return True
 
 
 def last_activation(layers: list[Layer]) -> ActivationFunction:

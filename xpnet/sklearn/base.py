@@ -15,6 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from .. import losses
+from ..activations import Linear
 from ..callbacks import Callback
 from ..data.arrays import as_array, check_weights
 from ..errors import ShapeError, warn
@@ -24,7 +25,7 @@ from ..losses import Loss
 from ..model import Sequential
 from ..training.inputs import whole
 from . import lbfgs, solvers
-from .architecture import Architecture
+from .architecture import Architecture, last_activation
 from .progress import Progress
 from .sparse import Batches, is_sparse, unpacked
 
@@ -91,8 +92,16 @@ class Net(BaseEstimator):
         """How many outputs the network may have; hidden layers get the first of these."""
         raise NotImplementedError
 
-    def _check_outputs(self, model: Sequential) -> None:
-        """ValueError where the last activation does not suit y; notes what the outputs are."""
+    def _final_activation(self) -> tuple[type, ...]:
+        """What only an output layer has."""
+        return ()
+
+    def _suits(self, activation, width: int) -> bool:
+        """Whether outputs that have been through this can be predictions of y."""
+        return True
+
+    def _note_outputs(self, model: Sequential) -> None:
+        """Set what a fit learns of the model's outputs."""
 
     def _default_loss(self) -> str:
         raise NotImplementedError
@@ -184,7 +193,8 @@ class Net(BaseEstimator):
             for listener in (*callbacks, model.history):
                 if isinstance(listener, Callback):  # which would keep the model's memory
                     listener.__dict__.pop("model", None), listener.__dict__.pop("params", None)
-        if not progress.stopped and len(progress.losses) == epochs and patience < math.inf:
+        unconverged = not progress.stopped and len(progress.losses) == epochs and patience < math.inf
+        if unconverged and self.solver is not None:  # to MLPClassifier max_iter is a limit, to others a plan
             warn(
                 f"training ended at max_iter={epochs} and had not converged: the "
                 f"{'score' if held_out else 'loss'} still improved by tol={self.tol}. Expected: more "
@@ -271,26 +281,37 @@ class Net(BaseEstimator):
         except ShapeError as error:
             hint = f"; rows of {features} features become images by input_shape=(C, H, W)"
             raise ShapeError(f"{error}{hint if rows else ''}") from None
-        self._check_model(model, widths)
+        self._finish(model, widths)
         return model
 
-    def _check_model(self, model: Sequential, widths: tuple[int, ...]) -> None:
+    def _finish(self, model: Sequential, widths: tuple[int, ...]) -> None:
+        """Add the output layer where the network leaves it out; raise where its outputs do not suit y."""
         features = self.n_features_in_
         if math.prod(model.input_shape) != features:
             raise ShapeError(
                 f"the first layer does not fit the samples. Received: layers for {model.input_shape}, and X "
                 f"with {features} features"
             )
-        out = model.output_shape
-        if len(out) != 1 or out[0] not in widths:
-            fix = "Flatten() and " if len(out) == 3 else ""
-            raise ShapeError(
-                f"{model.layers[-1].where}: the network must end in {' or '.join(map(str, widths))} outputs, "
-                f"for y {self._kind()}. Received: {out if len(out) == 3 else out[0]}. Expected: {fix}"
-                f"Dense({max(widths)}) at the end; a function (input_shape, outputs) -> layers is told the "
-                "number"
+        out, last, ends = model.output_shape, model.layers[-1], last_activation(model.layers)
+        fits = len(out) == 1 and out[0] in widths
+        if not (fits and self._suits(ends, out[0])):
+            meant = isinstance(ends, self._final_activation()) or (
+                isinstance(last, Dense) and isinstance(ends, Linear)
             )
-        self._check_outputs(model)
+            if len(out) != 1 or (meant and not fits):
+                raise ShapeError(
+                    f"{last.where}: the network must end in {' or '.join(map(str, widths))} outputs, for y "
+                    f"{self._kind()}. Received: {out if len(out) == 3 else out[0]}. Expected: "
+                    f"{'Flatten() and ' if len(out) == 3 else ''}Dense({max(widths)}) at the end; a function "
+                    "(input_shape, outputs) -> layers is told the number"
+                )
+            if meant:
+                raise ValueError(
+                    f"{last.where}: outputs for y {self._kind()} cannot be {ends.name}. Expected: logits, or "
+                    "their sigmoid for one output and for labels, softmax for several classes"
+                )
+            model.add(Dense(widths[0]))
+        self._note_outputs(model)
 
     def _split(self, samples: Samples, rng) -> tuple[Samples, Samples]:
         """Samples to train on, and those that early stopping holds out: with the classes in proportion where

@@ -25,13 +25,15 @@ class NetClassifier(ClassifierMixin, Net):
     The network.  One of:
         hidden=(128, 64): layers of so many units with `activation`, each followed by Dropout(dropout) where
             that is not 0; `hidden_layer_sizes` is the same, and (100,) what is taken where nothing is said.
-        layers=[...]: a list of layers, the output layer included.  It stays as it is: every fit works on a
-            copy, with new weights.
-        layers=function: function(input_shape, outputs) returns such a list for samples of (D,) or (C, H, W),
-            in this order whatever data_format says; `xpnet.networks.lenet`, or its name, "lenet".
-    It ends in K outputs for K classes or labels: logits, or their softmax (of labels the sigmoid); for two
-    classes one output will do.  input_shape: what a row of X is made into, (1, 28, 28) for 784 features, in
-    the order of data_format.  X may come in that shape, too.
+        layers=[...]: a list of layers.  It stays as it is: every fit works on a copy, with new weights.
+        layers=function: function(input_shape), or function(input_shape, outputs), returns such a list for
+            samples of (D,) or (C, H, W), in this order whatever data_format says; `xpnet.networks.lenet`, or
+            its name, "lenet".
+    The last layer is the output layer where it is a Dense without activation, or yields probabilities; it
+    must have K units for K classes or labels (for two classes one will do).  Where the network ends in
+    anything else, as Flatten or Dense(64, activation="relu"), a Dense(K) is added.  input_shape: what a row
+    of X is made into, (1, 28, 28) for 784 features, in the order of data_format.  X may come in that shape,
+    too.
 
     Training.  optimizer: a name or an object of `xpnet.optimizers`, with learning_rate, a number or a
         schedule, in place of its own.  loss: a name or an object of `xpnet.losses`; cross-entropy where None
@@ -52,7 +54,8 @@ class NetClassifier(ClassifierMixin, Net):
 
     MLPClassifier's words.  solver="adam" or "sgd" takes the place of optimizer, with learning_rate_init,
         beta_1, beta_2 and epsilon, or momentum and nesterovs_momentum; then learning_rate may be "constant",
-        "invscaling" (with power_t) or "adaptive", which mean something to "sgd" alone, as there.
+        "invscaling" (with power_t) or "adaptive", which mean something to "sgd" alone, as there; and training
+        that reaches max_iter is a ConvergenceWarning.
         solver="lbfgs" takes all samples at once, for max_iter iterations or max_fun evaluations; networks
         with dropout and callbacks are not for it.
 
@@ -177,17 +180,18 @@ class NetClassifier(ClassifierMixin, Net):
         binary = self.loss is None or isinstance(losses.get(self.loss), BinaryCrossentropy)
         return (1, 2) if binary else (2, 1)
 
-    def _check_outputs(self, model):
+    def _final_activation(self):
+        return (Sigmoid,) if self._several else (Softmax,)
+
+    def _suits(self, activation, width):
+        kind = Softmax if not self._several and width == len(self.classes_) else Sigmoid
+        return self.loss is not None or isinstance(activation, (Linear, kind))
+
+    def _note_outputs(self, model):
         self.n_outputs_ = model.output_shape[0]
         softmax = not self._several and self.n_outputs_ == len(self.classes_)
         self.out_activation_ = "softmax" if softmax else "logistic"
         self._ends = last_activation(model.layers)
-        kind, name = (Softmax, "softmax") if softmax else (Sigmoid, "sigmoid")
-        if self.loss is None and not isinstance(self._ends, (Linear, kind)):
-            raise ValueError(
-                f"{model.layers[-1].where}: the network must end in logits or probabilities. Received: "
-                f"activation={self._ends.name!r}. Expected: none, or {name!r}, for y {self._kind()}"
-            )
 
     def _default_loss(self):
         softmax = self.out_activation_ == "softmax"

@@ -14,8 +14,8 @@ class NetRegressor(RegressorMixin, Net):
     """A network that predicts numbers, y (N,) or (N, K), as a scikit-learn estimator.
 
     Arguments and attributes are NetClassifier's, class_weight and classes apart.  The network ends in as many
-    outputs as there are targets.  loss: half the squared error, as in MLPRegressor, where None is given.
-    Early stopping watches R^2.
+    outputs as there are targets, of any activation; or in a hidden layer, and gets them.  loss: half the
+    squared error, as in MLPRegressor, where None is given.  Early stopping watches R^2.
     """
 
     def fit(self, X, y, sample_weight=None):

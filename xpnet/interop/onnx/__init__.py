@@ -14,7 +14,8 @@ except ImportError as error:
     raise ImportError(f"ONNX needs the onnx package ({error}): pip install 'xpnet[onnx]'") from error
 
 from .export import export
+from .graph import OnnxError
 from .load import load
 from .writer import Writer, register_exporter
 
-__all__ = ["Writer", "export", "load", "register_exporter"]
+__all__ = ["OnnxError", "Writer", "export", "load", "register_exporter"]

@@ -5,7 +5,8 @@
     outputs = backend.prepare(model, "CPU").run(inputs)
 
 The interface is onnx.backend.base.Backend.  A node that a layer can hold is read as `load` reads it and
-computed by a model of that layer; the rest, volumes, integers, training mode and branches, by `nodes`.
+computed by a model of that layer; the rest, volumes, integers, training mode and branches, by `nodes` and
+`elementary`.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ from onnx import helper, numpy_helper
 from onnx.backend import base
 
 from ... import device as devices
+from .elementary import NUMBERS
 from .flow import Flow
-from .graph import Node, OnnxError, inferred, read, sizes_of, type_of
+from .graph import Node, OnnxError, inferred, opened, sizes_of, type_of
 from .load import as_model
 from .nodes import NODES
-from .readers import READERS
+from .readers import READERS, read
 
 OPERATORS = frozenset(NODES)  # computed in all their forms
-BESIDE = ("Add", "Sub", "Mul", "Div", "Neg", "Max", "Min", "Mean", "Sum", "Concat")  # no layers of their own
+CASTS = frozenset(("Cast", "CastLike"))  # to and from NUMBERS alone
+# no layers for these
+BESIDE = ("Cast", "Add", "Sub", "Mul", "Div", "Neg", "Max", "Min", "Mean", "Sum", "Concat")
 HALVES = (np.float16, helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16))
 
 
@@ -58,12 +62,15 @@ class XpnetBackend(base.Backend):
 
     @classmethod
     def is_compatible(cls, model, device: str = "CPU", **kwargs: Any) -> bool:
-        """Whether every operator of the model is one of OPERATORS."""
-        return all(node.domain in ("", "ai.onnx") and node.op_type in OPERATORS for node in model.graph.node)
+        """Whether every operator of the model is one of OPERATORS, or casts between numbers of NumPy's."""
+        graph = model.graph
+        used = {node.op_type if node.domain in ("", "ai.onnx") else None for node in graph.node}
+        kinds = {value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)}
+        return used <= OPERATORS or (used <= OPERATORS | CASTS and kinds <= NUMBERS.keys())
 
     @classmethod
     def prepare(cls, model, device: str = "CPU", **kwargs: Any) -> Rep:
-        return Rep(read(model), _device(device))
+        return Rep(opened(model), _device(device))
 
     @classmethod
     def run_node(cls, node, inputs, device: str = "CPU", outputs_info=None, **kwargs: Any) -> tuple[Any, ...]:
@@ -113,6 +120,8 @@ def compute(proto: onnx.NodeProto, arrays: list, opset: int, device: Any, number
         except OnnxError:  # no layer holds it
             if node.op not in NODES:
                 raise
+    if node.op in CASTS:
+        return [cast(node, *arrays)]
     if node.op not in NODES:
         node.fail("is not an operator of this backend", f"one of {', '.join(sorted(OPERATORS))}")
     return by_arrays(node, arrays, device)
@@ -132,7 +141,9 @@ def by_layers(node: Node, x: np.ndarray, device: Any) -> np.ndarray:
     sizes = x.shape[1:]
     shape = (1,) * (3 - len(sizes)) + sizes if len(sizes) > 1 else sizes or (1,)
     flow = Flow(shape, np.arange(math.prod(sizes)).reshape(sizes))
-    READERS[node.op](flow, node)
+    read(flow, node)
+    if flow.border is not None:
+        node.fail("yields a border that is not zero", "a border of zeros")
     y = x.reshape(len(x), *shape)
     if flow.layers:
         y = as_model(flow, shape, device=device, precision=str(x.dtype), seed=0).predict(y)
@@ -142,7 +153,7 @@ def by_layers(node: Node, x: np.ndarray, device: Any) -> np.ndarray:
 def by_arrays(node: Node, arrays: list, device: Any) -> list:
     """The outputs of a node by `nodes`; half precision is computed in float32."""
     ops, _ = devices.resolve(device, "float32")
-    with ops.running():
+    with ops.running(), np.errstate(all="ignore"):
         given = [ops.asarray(_wide(a)) if isinstance(a, np.ndarray) else a for a in arrays]
         y = NODES[node.op](ops, node, *given)
         outputs = [ops.to_host(a) if ops.owns(a) else a for a in (y if isinstance(y, tuple) else (y,))]
@@ -150,6 +161,16 @@ def by_arrays(node: Node, arrays: list, device: Any) -> list:
     if kind not in HALVES:
         return outputs
     return [a.astype(kind) if a.dtype == np.float32 else a for a in outputs]
+
+
+def cast(node: Node, x: np.ndarray, like: np.ndarray | None = None) -> np.ndarray:
+    """x in the type of another array, or in the one that the node names."""
+    kind = NUMBERS.get(node.get("to")) if like is None else like.dtype
+    known = set(NUMBERS.values())
+    if kind is None or not {kind, x.dtype} <= known:
+        node.fail(f"turns {x.dtype} into {kind or node.get('to')}", "numbers that NumPy has on both sides")
+    with np.errstate(all="ignore"):
+        return x.astype(kind)
 
 
 def _wide(a: np.ndarray) -> np.ndarray:

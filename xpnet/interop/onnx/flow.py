@@ -43,13 +43,15 @@ class Flow:
     samples; for each of its elements the number of the same element in the layers' output, in C, H, W order.
     So Transpose, Reshape, Flatten and their like are done to the index, and no layer needs to know; where a
     layer wants the elements in their order, `as_map` and `as_vector` see to it.  axis: the value's axis of
-    samples.  weights: of every layer that has any, by the names of its slots.
+    samples.  weights: of every layer that has any, by the names of its slots.  border: what the value has
+    around the layers' map that no maximum sees, as Keras pads before a pooling.
     """
 
     def __init__(self, shape: Shape, index: np.ndarray, data_format: str = "channels_first"):
         self.shape, self.index, self.data_format, self.axis = shape, index, data_format, 0
         self.layers: list[Layer] = []
         self.weights: dict[Layer, dict[str, np.ndarray]] = {}
+        self.border: Any = None
 
     def fork(self) -> Flow:
         """A branch that begins here."""

@@ -89,7 +89,7 @@ class Node:
         raise OnnxError(f"{self.where}: {problem}. Expected: {expected}", self.number)
 
 
-def read(source) -> onnx.ModelProto:
+def opened(source) -> onnx.ModelProto:
     """The checked ModelProto of a path, or the one given, with local functions written out."""
     if isinstance(source, onnx.ModelProto):
         model, where = source, "the ModelProto"
@@ -216,6 +216,9 @@ class Graph:
         constants = [self.constants.get(name) if name else None for name in names]
         inputs = [None if not name or name in self.constants else name for name in names]
         node = Node(proto, number, self.opsets.get("", 1), inputs, constants, (), ())
+        for name in node.data:
+            if name != self.input and name not in self.makers:
+                node.fail(f"needs {name!r}, which nothing yields", "a dense weight, or the output of a node")
         if node.op in ("Shape", "Size") and node.data and (sizes := self._sizes(node.data[0])):
             part = sizes[node.get("start", 0) : node.get("end")]
             self.constants[node.output] = np.array(part if node.op == "Shape" else math.prod(sizes), np.int64)

@@ -218,9 +218,9 @@ def elu(function, z: str, to: Writer) -> str:
     return to.node("Elu", z, alpha=float(function.alpha))
 
 
-@register_exporter(A.Softmax)
+@register_exporter(A.Softmax, A.LogSoftmax)
 def softmax(function, z: str, to: Writer) -> str:
-    return to.node("Softmax", z, axis=1)
+    return to.node("Softmax" if isinstance(function, A.Softmax) else "LogSoftmax", z, axis=1)
 
 
 @register_exporter(A.GELU)

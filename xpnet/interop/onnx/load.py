@@ -17,8 +17,8 @@ from ...errors import unknown
 from ...layers import Concatenate, Residual
 from ...model import Sequential
 from .flow import Flow
-from .graph import Graph, Node, OnnxError, read
-from .readers import READERS
+from .graph import Graph, Node, OnnxError, opened
+from .readers import READERS, read
 from .spelled import activation_of, scalars_only
 
 JOINS = ("Add", "Sum", "Concat")
@@ -53,7 +53,7 @@ def load(
     """
     if data_format not in (None, *FORMATS):
         raise unknown("data_format", data_format, FORMATS)
-    graph = Graph(read(source), input_shape, output)
+    graph = Graph(opened(source), input_shape, output)
     kind = onnx.TensorProto.DataType.Name(graph.element)
     if kind not in NUMBERS:
         raise OnnxError(f"the input {graph.input!r} is of {kind}. Expected: numbers, such as FLOAT")
@@ -119,6 +119,8 @@ def _finish(graph: Graph, flow: Flow, layout: str) -> None:
     node = graph.makers[graph.output] if graph.nodes else None
     if node is None:
         return
+    if flow.border is not None:
+        node.fail("yields a border that is not zero", "a MaxPool behind such a Pad")
     if flow.axis:
         node.fail("yields an output whose samples are not its first axis", "a Transpose behind it")
     if flow.index.ndim == 3 and layout == "channels_last":
@@ -146,8 +148,8 @@ class _Walk:
                 first = self._meet(first, other)
             for name in node.proto.output:
                 self.above[name], self.depth[name] = first, self.depth[first] + 1
-        self.read: set[int] = set()  # nodes with weights that have become a layer
-        self.steps = 0
+        self.used: set[int] = set()  # nodes with weights that have become a layer
+        self.times = 0
 
     def data(self, node: Node) -> list[str]:
         return self.joined.get(node.number, node.data)
@@ -179,20 +181,22 @@ class _Walk:
     def _read(self, flow: Flow, node: Node) -> None:
         if node.op not in READERS:
             _refuse(node)
+        if flow.border is not None and node.op not in ("MaxPool", "Cast"):
+            node.fail(f"sees a border {flow.border} that is not zero", "a MaxPool behind such a Pad")
         before = len(flow.weights)
-        READERS[node.op](flow, node)
+        read(flow, node)
         self._count(node, len(flow.weights) > before)
 
     def _count(self, node: Node, weights: bool = False) -> None:
         """Note a node, which branches that do not nest would read again and again."""
-        self.steps += 1
-        if node.number in self.read or self.steps > 4 * len(self.graph.nodes) + 16:
+        self.times += 1
+        if node.number in self.used or self.times > 4 * len(self.graph.nodes) + 16:
             node.fail(
                 "feeds branches that part and meet in no nested order",
                 "branches that part at one value and meet in one Add or Concat; a U-Net's skips do",
             )
         if weights:
-            self.read.add(node.number)
+            self.used.add(node.number)
 
     def _join(self, flow: Flow, node: Node, start: str, names: list[str]) -> None:
         """Append the node that joins these values, which part at start.  Neighbours that have more in common
@@ -208,6 +212,9 @@ class _Walk:
                 self.follow(start, parting, branch)
                 self._join(branch, node, parting, run)
             branches.append(branch)
+            if branch.border is not None:
+                node.fail(f"joins a border {branch.border} that is not zero", "a MaxPool behind such a Pad")
+        flow.border = None
         if node.op == "Concat":
             _concatenate(flow, node, branches)
         else:
@@ -351,7 +358,6 @@ INSTEAD: dict[str, str] = {
     "Mish": "Swish, or x Sigmoid(x)",
     "ThresholdedRelu": "Relu",
     "Softsign": "Tanh",
-    "LogSoftmax": "Softmax, or end at its input by load(..., output=...): the logits",
     "LRN": "BatchNormalization",
     "LpNormalization": "LayerNormalization",
     "MeanVarianceNormalization": "InstanceNormalization",

@@ -190,8 +190,10 @@ def activate(ops, node: Node, x):
     function = activation(node)
     if function is not None:
         return ops.activate(x, function)[0]
-    slope = _like(x, node.get("alpha"))  # LeakyRelu and Swish of any
-    return x / (1 + ops.xp.exp(-slope * x)) if node.op == "Swish" else ops.xp.where(x < 0, slope * x, x)
+    xp, alpha = ops.xp, _like(x, node.get("alpha"))  # of any size
+    if node.op == "Swish":
+        return x / (1 + xp.exp(-alpha * x))
+    return xp.where(x < 0, alpha * (x if node.op == "LeakyRelu" else xp.expm1(x)), x)
 
 
 @computes("Clip")
@@ -245,12 +247,8 @@ def softmax(ops, node: Node, x):
     axis = node.get("axis", -1 if node.opset >= 13 else 1) % x.ndim
     stop = axis + 1 if node.opset >= 13 else x.ndim
     z = x.reshape(math.prod(x.shape[:axis]), math.prod(x.shape[axis:stop]), -1)
-    if node.op == "Softmax":
-        y, _ = ops.activate(z, activations.Softmax())
-    else:
-        z = z - z.max(axis=1, keepdims=True)
-        y = z - ops.xp.log(ops.xp.exp(z).sum(axis=1, keepdims=True))
-    return y.reshape(x.shape)
+    function = activations.Softmax() if node.op == "Softmax" else activations.LogSoftmax()
+    return ops.activate(z, function)[0].reshape(x.shape)
 
 
 # -- arithmetic ----------------------------------------------------------------------------------------------
@@ -284,15 +282,15 @@ def mean(ops, node: Node, *arrays):
     return functools.reduce(ops.xp.add, arrays) / _like(arrays[0], len(arrays))
 
 
-@computes("ReduceMean", "ReduceMax")
+@computes("ReduceMean", "ReduceSum", "ReduceMax")
 def reduce(ops, node: Node, x, axes=None):
     axes = node.get("axes", (), position=1)
     if not len(axes) and node.get("noop_with_empty_axes", 0):
         return x
     kept = bool(node.get("keepdims", 1))
     over = tuple(int(axis) % x.ndim for axis in axes) or tuple(range(x.ndim))
-    if node.op == "ReduceMean":
-        return x.mean(axis=over, keepdims=kept)
+    if node.op != "ReduceMax":
+        return (x.mean if node.op == "ReduceMean" else x.sum)(axis=over, keepdims=kept)
     if not x.size:  # the maximum of nothing
         x = _pad(ops.xp, x, [(0, int(axis in over)) for axis in range(x.ndim)], "constant", _least(x.dtype))
     return x.max(axis=over, keepdims=kept)

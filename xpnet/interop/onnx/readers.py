@@ -30,11 +30,12 @@ from ...layers import (
     ZeroPadding2D,
 )  # fmt: skip
 from .flow import Flow, ordered
-from .graph import Node
+from .graph import Node, OnnxError
 from .windows import Windows, transposed_windows, windows
 
 Reader = Callable[[Flow, Node], None]
 READERS: dict[str, Reader] = {}
+LEAST = np.finfo(np.float32).min  # the border of a maximum may be this, too
 
 
 def reads(*operators: str):
@@ -45,6 +46,16 @@ def reads(*operators: str):
         return reader
 
     return register
+
+
+def read(flow: Flow, node: Node) -> None:
+    """Append what the node computes to the flow."""
+    try:
+        READERS[node.op](flow, node)
+    except OnnxError:
+        raise
+    except ValueError as error:  # what a layer does not take
+        node.fail(f"cannot be a layer: {error}", "numbers in the layer's range")
 
 
 # -- affine maps ---------------------------------------------------------------------------------------------
@@ -162,6 +173,8 @@ def pool(flow: Flow, node: Node) -> None:
     place = windows(node, node.get("kernel_shape"), node.in_sizes[2:]).in_plane()
     if max(place.dilations) > 1:
         node.fail(f"has dilations {place.dilations}", "a pooling without; a Conv may be dilated")
+    if flow.border is not None:
+        place, flow.border = _widened(place, flow.border), None
     mean = node.op == "AveragePool"
     counted = bool(node.get("count_include_pad", 0))
     wanted = 1 / divisors(place, flow.shape[1:], counted) if mean else None
@@ -216,6 +229,11 @@ def _with_border(flow: Flow, place: Windows) -> Windows:
         return place
     sides = flow.layers.pop().sides  # type: ignore[attr-defined]
     flow.shape = _bordered(flow.shape, [(-before, -after) for before, after in sides])
+    return _widened(place, sides)
+
+
+def _widened(place: Windows, sides) -> Windows:
+    """The windows with a border as padding of their own."""
     return place._replace(padding=tuple((a + c, b + d) for (a, b), (c, d) in zip(place.padding, sides)))
 
 
@@ -267,13 +285,20 @@ def pad(flow: Flow, node: Node) -> None:
     value = node.get("value", 0.0, position=2)
     if not any(map(any, sides)):
         return
-    if node.get("mode", "constant") != "constant" or np.any(value) or min(map(min, sides)) < 0:
-        mode = node.get("mode", "constant")
+    mode = node.get("mode", "constant")
+    unseen = mode == "edge" or (mode == "constant" and np.all(value <= LEAST))  # by a MaxPool
+    if (not unseen and (mode != "constant" or np.any(value))) or min(map(min, sides)) < 0:
         node.fail(f"pads by {sides} in mode {mode!r}, value {value}", "a border of zeros")
     back = _to_map(flow, node)
-    sides = [sides[1:][axis] for axis in np.argsort(back)] if rank == 4 else [*sides[1:2], (0, 0), *sides[2:]]
-    if any(sides[0]):
-        node.fail(f"pads the channels by {sides[0]}", "a border around rows and columns")
+    samples, *sides = sides if rank == 4 else [*sides[:2], (0, 0), *sides[2:]]
+    sides = [sides[axis] for axis in np.argsort(back)] if rank == 4 else sides
+    if any(samples) or any(sides[0]):
+        node.fail(
+            f"pads the samples by {samples}, the channels by {sides[0]}", "a border of rows and columns"
+        )
+    if unseen:
+        flow.border = tuple(sides[1:])
+        return
     shape = _bordered(flow.shape, sides[1:])
     flow.keep(ZeroPadding2D(tuple(sides[1:])))
     flow.shape = shape
@@ -314,7 +339,7 @@ def batch_normalization(flow: Flow, node: Node) -> None:
     given = dict(zip(names, (node.constant(i, name) for i, name in enumerate(names, 1))))
     weights = {name: _by_channel(flow, node, a, name) for name, a in given.items()}
     momentum, epsilon = number(node.get("momentum", 0.9)), number(node.get("epsilon", 1e-5))
-    flow.hold(node, _made(node, BatchNormalization, momentum, epsilon), **weights)
+    flow.hold(node, BatchNormalization(momentum, epsilon), **weights)
 
 
 @reads("InstanceNormalization", "GroupNormalization")
@@ -333,7 +358,7 @@ def group_normalization(flow: Flow, node: Node) -> None:
         )
     given = {name: np.repeat(a, C // len(a)) for name, a in (("weight", weight), ("bias", bias))}
     epsilon = number(node.get("epsilon", 1e-5))
-    flow.hold(node, _made(node, GroupNormalization, -1 if groups == C else groups, epsilon), **given)
+    flow.hold(node, GroupNormalization(-1 if groups == C else groups, epsilon), **given)
 
 
 @reads("LayerNormalization")
@@ -347,10 +372,10 @@ def layer_normalization(flow: Flow, node: Node) -> None:
     epsilon = number(node.get("epsilon", 1e-5))
     if first == 1:
         given = {"weight": _everywhere(flow, weight), "bias": _everywhere(flow, bias)}
-        flow.hold(node, _made(node, LayerNormalization, epsilon), **given)
+        flow.hold(node, LayerNormalization(epsilon), **given)
     elif first == rank - 1 and flow.feature_axis(first):
         features = {"weight": flow.by_feature(weight), "bias": flow.by_feature(bias)}
-        flow.hold(node, _made(node, LayerNormalization, epsilon, axis="channels"), **features)
+        flow.hold(node, LayerNormalization(epsilon, axis="channels"), **features)
     else:
         node.fail(f"normalises {node.in_sizes} from axis {first}", "all axes but the samples', or channels")
 
@@ -387,8 +412,8 @@ def activation(node: Node) -> activations.ActivationFunction | None:
         return PLAIN[node.op]()
     if node.op == "LeakyRelu" and 0 <= (slope := number(node.get("alpha", 0.01))) < 1:
         return activations.LeakyReLU(slope) if slope else activations.ReLU()
-    if node.op == "Elu":
-        return activations.ELU(number(node.get("alpha", 1.0)))
+    if node.op == "Elu" and (alpha := number(node.get("alpha", 1.0))) > 0:
+        return activations.ELU(alpha)
     if node.op == "Gelu":
         return activations.GELU(node.get("approximate", "none") == "tanh")
     if node.op == "Swish" and node.get("alpha", 1.0) == 1:
@@ -400,7 +425,9 @@ def activation(node: Node) -> activations.ActivationFunction | None:
 def activate(flow: Flow, node: Node) -> None:
     function = activation(node)
     if function is None:
-        node.fail(f"has alpha={node.get('alpha')}", "alpha from 0 to 1 for LeakyRelu, 1 for Swish")
+        node.fail(
+            f"has alpha={node.get('alpha')}", "from 0 to below 1 for LeakyRelu, above 0 for Elu, 1 for Swish"
+        )
     flow.activate(function)
 
 
@@ -456,7 +483,7 @@ def scaled_elu(flow: Flow, node: Node) -> None:
     """gamma elu(x), and alpha elu(x / alpha)."""
     if node.op == "Selu":
         alpha, gamma = node.get("alpha", 1.6732632), node.get("gamma", 1.050701)
-        flow.activate(_made(node, activations.ELU, alpha))
+        flow.activate(activations.ELU(alpha))
         flow.scale(node, gamma, 0.0)
     else:
         alpha = node.get("alpha", 1.0)
@@ -465,20 +492,20 @@ def scaled_elu(flow: Flow, node: Node) -> None:
         flow.scale(node, alpha, 0.0)
 
 
-@reads("Softmax")
+@reads("Softmax", "LogSoftmax")
 def softmax(flow: Flow, node: Node) -> None:
     axis = node.get("axis", -1 if node.opset >= 13 else 1) % len(node.in_sizes)
     old = node.opset < 13 and flow.index.shape[axis - 1] != flow.index.size  # over all axes behind, too
     if old or not flow.feature_axis(axis):
         node.fail(f"is over axis {axis} of {node.in_sizes}", "the features of vectors or channels of images")
-    flow.activate(activations.Softmax())
+    flow.activate(activations.Softmax() if node.op == "Softmax" else activations.LogSoftmax())
 
 
 @reads("Dropout")
 def dropout(flow: Flow, node: Node) -> None:
     if np.any(node.get("training_mode", False, position=2)):
         node.fail("is in training mode", "a graph exported for inference")
-    flow.keep(_made(node, Dropout, number(node.get("ratio", 0.5, position=1))))
+    flow.keep(Dropout(number(node.get("ratio", 0.5, position=1))))
 
 
 # -- numbers and places --------------------------------------------------------------------------------------
@@ -588,10 +615,3 @@ def _without_samples(node: Node, array: np.ndarray, rank: int, axis: int) -> np.
     if array.ndim > rank or array.shape[axis] != 1:
         node.fail(f"has a constant {array.shape} with numbers for every sample", "the same for all samples")
     return array.squeeze(axis)
-
-
-def _made(node: Node, kind, *args, **kwargs):
-    try:
-        return kind(*args, **kwargs)
-    except ValueError as error:
-        node.fail(str(error), "arguments that the layer takes")
