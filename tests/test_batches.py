@@ -1,6 +1,8 @@
 """Training on batches as they come, on memory maps, with gathered gradients, on changed samples."""
 
+import gc
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
@@ -247,6 +249,37 @@ def test_evaluate_and_predict_take_batches():
         pytest.raises(ValueError, match="empty"),
     ):
         model.evaluate(iter([]))
+
+
+def test_evaluate_tells_callbacks():
+    x, y = data()
+    model, told = net(), []
+
+    class Told(callbacks.Callback):
+        def on_test_begin(self, logs=None):
+            told.append(self.model)
+
+        def on_test_end(self, logs=None):
+            told.append(logs)
+
+    loss, accuracy = model.evaluate(x, y, callbacks=Told())
+    assert told == [model, {"loss": loss, "accuracy": accuracy}]
+    with pytest.raises(TypeError, match="callbacks must be objects of a subclass"):
+        model.evaluate(x, y, callbacks=[print])
+
+
+def test_a_trained_model_goes_from_memory_at_once():
+    x, y = data()
+    model = net()
+    model.fit(x, y, verbose=0, callbacks=callbacks.EarlyStopping("loss"))
+    gone = weakref.ref(model)
+    gc.collect()
+    gc.disable()
+    try:
+        del model
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_validation_runs_on_some_batches_and_after_some_epochs():

@@ -159,6 +159,7 @@ def test_the_longest_beginning_wins():
         ({"0.weigth": "w"}, ValueError, r"Received: '0.weigth'. Expected: some of 0.weight,"),
         ({"0": "fc", "2": "fc"}, ValueError, "one name. Received: 'fc.weight' for 0.weight and 2.weight"),
         (lambda name: "all", ValueError, "one name. Received: 'all' for 0.weight and 0.bias and"),
+        ("conv", TypeError, r"names must be a dict or a function. Received: 'conv'"),
         (lambda name: 3, TypeError, r"names must turn a name into a name. Received: \('0.weight', 3\)"),
     ],
 )

@@ -19,7 +19,7 @@ from .inference import Inference
 from .network import Network, on_device
 from .ops import threads
 from .training import inputs, loop
-from .training.callbacks import Callback, History
+from .training.callbacks import History, listed
 from .training.device import DeviceStep
 from .training.host import HostStep
 from .training.inputs import whole
@@ -125,13 +125,7 @@ class Sequential(Network):
         epochs, initial_epoch = whole("epochs", epochs, 0), whole("initial_epoch", initial_epoch, 0)
         numbers = range(initial_epoch, epochs)
         steps = None if steps_per_epoch is None else whole("steps_per_epoch", steps_per_epoch, 1)
-        callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
-        for callback in callbacks:
-            if not isinstance(callback, Callback):
-                raise TypeError(
-                    "callbacks must be objects of a subclass of xpnet.callbacks.Callback. Received: "
-                    f"{callback!r}"
-                )
+        callbacks = listed(callbacks)
         if verbose not in (0, 1, 2, "auto", True, False):
             raise ValueError(f"verbose must be 0, 1, 2 or 'auto'. Received: {verbose!r}")
         if validation_data is not None and validation_split:
@@ -179,10 +173,14 @@ class Sequential(Network):
         """Loss and metrics in inference, means over samples: [loss, *metrics], the loss alone where there are
         none.
 
-        x, y: as in `fit`, or x alone for batches, of which `steps` are taken.  verbose, callbacks: taken, so
-        that Keras scripts run; nothing is printed.
+        x, y: as in `fit`, or x alone for batches, of which `steps` are taken.  callbacks: hear on_test_begin
+        and on_test_end.  verbose: taken, so that Keras scripts run; nothing is printed.
         """
         self._need_compiled()
+        listeners = listed(callbacks)
+        for listener in listeners:
+            listener.set_model(self)
+            listener.on_test_begin({})
         size = None if batch_size is None else whole("batch_size", batch_size, 1)
         if inputs.brings_targets(x, y, "evaluate"):
             inputs.refuse_with_batches("sample_weight", sample_weight)
@@ -191,6 +189,8 @@ class Sequential(Network):
             data = self._data(x, y, sample_weight)
             totals = inputs.validation(self, data, size, steps, 1)()
         logs = totals.logs()
+        for listener in listeners:
+            listener.on_test_end(logs)
         if return_dict:
             return logs
         return list(logs.values()) if len(logs) > 1 else logs["loss"]

@@ -34,9 +34,9 @@ def whole(path) -> Iterator[Path]:
         temporary.touch()
         mode = (path if path.exists() else temporary).stat().st_mode
         yield temporary
-        os.chmod(temporary, mode)  # some libraries make files that only their owner may read
-        with open(temporary, "rb") as file:
+        with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
+        os.chmod(temporary, mode)  # some libraries make files that only their owner may read
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

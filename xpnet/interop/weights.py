@@ -114,6 +114,10 @@ def _renamed(ours: Iterable[str], names: Names) -> dict[str, str]:
         renamed = {name: names(name) for name in ours}
         if not all(isinstance(name, str) for name in renamed.values()):
             raise TypeError(f"names must turn a name into a name. Received: {next(iter(renamed.items()))!r}")
+    elif not isinstance(names, Mapping):
+        raise TypeError(
+            f"names must be a dict or a function. Received: {names!r}. Expected: {{'0': 'conv1'}}"
+        )
     else:
         unused = [key for key in names if not any(name == key or name.startswith(f"{key}.") for name in ours)]
         if unused:

@@ -67,6 +67,17 @@ class Callback:
         return {name: value for name, value in self.__dict__.items() if name not in ("model", "params")}
 
 
+def listed(callbacks) -> list[Callback]:
+    """One callback, several or None, as a list."""
+    found = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
+    for one in found:
+        if not isinstance(one, Callback):
+            raise TypeError(
+                f"callbacks must be objects of a subclass of xpnet.callbacks.Callback. Received: {one!r}"
+            )
+    return found
+
+
 def listening(listeners: list[Callback], hook: str) -> list[Callable[..., None]]:
     """The hook of each listener that has something to do there."""
     return [getattr(one, hook) for one in listeners if _overrides(one, hook)]
@@ -131,6 +142,12 @@ class History(Callback):
     def __init__(self) -> None:
         self.history: dict[str, list] = {}
         self.epoch: list[int] = []
+
+    def set_model(self, model):
+        """Not kept: a model has its history, and goes from memory where nothing leads back to it."""
+
+    def set_params(self, params):
+        """Not kept either: callbacks lead back to their model."""
 
     def on_epoch_end(self, epoch, logs=None):
         self.epoch.append(epoch)

@@ -97,51 +97,45 @@ def fit(
         "validation": validate is not None,
         "callbacks": callbacks,
     }
-    for listener in listeners:
-        listener.set_model(model)
-        listener.set_params(params)
+
+    def tell(hook: str, *args) -> None:
+        for listener in listeners:
+            getattr(listener, hook)(*args)
+
+    tell("set_model", model)
+    tell("set_params", params)
     before = listening(listeners, "on_train_batch_begin")
     after = listening(listeners, "on_train_batch_end")
     model.stop_training, model.history = False, history
     step: Step = model.train_step()
     logs: dict[str, Any] = {}
     try:
-        try:
-            for listener in listeners:
-                listener.on_train_begin({})
-            with threads.blas_threads(step.blas_threads(passes.largest)):
-                for epoch in range(params["initial_epoch"], epochs.stop):
-                    for listener in listeners:
-                        listener.on_epoch_begin(epoch, {})
-                    step = model.train_step()  # a callback may have changed what is trained, or how
-                    done = _run_epoch(model, step, passes.epoch(step, epoch), before, after)
-                    if not done:
-                        break
-                    logs = done.logs()
-                    model.epochs_trained += 1
-                    if validate is not None and epoch + 1 in validation_epochs:
-                        for listener in listeners:
-                            listener.on_test_begin({})
-                        figures = validate().logs()
-                        for listener in listeners:
-                            listener.on_test_end(figures)
-                        logs |= {f"val_{name}": value for name, value in figures.items()}
-                    for listener in listeners:
-                        listener.on_epoch_end(epoch, logs)
-                    if model.stop_training or passes.ended:
-                        break
-        except Exception as error:
-            if not any(listener.is_an_end(error) for listener in listeners):
-                raise
-        for listener in listeners:
-            listener.on_train_end(logs)
+        tell("on_train_begin", {})
+        with threads.blas_threads(step.blas_threads(passes.largest)):
+            for epoch in range(params["initial_epoch"], epochs.stop):
+                tell("on_epoch_begin", epoch, {})
+                step = model.train_step()  # a callback may have changed what is trained, or how
+                done = _run_epoch(model, step, passes.epoch(step, epoch), before, after)
+                if not done:
+                    break
+                logs = done.logs()
+                model.epochs_trained += 1
+                if validate is not None and epoch + 1 in validation_epochs:
+                    tell("on_test_begin", {})
+                    figures = validate().logs()
+                    tell("on_test_end", figures)
+                    logs |= {f"val_{name}": value for name, value in figures.items()}
+                tell("on_epoch_end", epoch, logs)
+                if model.stop_training or passes.ended:
+                    break
     except BaseException as error:
-        for listener in listeners:
-            listener.on_train_error(error, logs)
-        raise
+        if not any(listener.is_an_end(error) for listener in listeners):
+            tell("on_train_error", error, logs)
+            raise
     finally:
         step.rest()
         memory.pool.clear()
+    tell("on_train_end", logs)
     return history
 
 
