@@ -131,6 +131,44 @@ def test_activations_outside_the_layers_range(op, alpha):
     np.testing.assert_allclose(y, wanted[op], rtol=1e-6)
 
 
+VOLUMES = [
+    ("Conv", (6, 2, 2, 3, 2), {"group": 2, "strides": [1, 2, 1], "pads": [1, 0, 1, 0, 1, 1]}),
+    ("ConvTranspose", (4, 3, 2, 3, 2), {"group": 2, "strides": [2, 1, 2], "output_padding": [1, 0, 1]}),
+    ("ConvTranspose", (4, 3, 2, 3, 2), {"dilations": [1, 2, 1], "pads": [1, 0, 0, 0, 1, 1]}),
+    ("MaxPool", None, {"kernel_shape": [2, 3, 2], "strides": [2, 1, 1], "pads": [1, 1, 0, 0, 1, 1]}),
+    ("AveragePool", None, {"kernel_shape": [2, 3, 2], "pads": [1, 1, 0, 0, 1, 1], "count_include_pad": 1}),
+]
+
+
+@pytest.mark.parametrize("op, weight, attributes", VOLUMES)
+def test_volumes_as_onnx_runtime_has_them(op, weight, attributes):
+    ort = pytest.importorskip("onnxruntime", reason="pip install 'xpnet[test]'")
+    rng = np.random.default_rng(0)
+    inputs = {"x": rng.normal(size=(2, 4, 4, 5, 6))}
+    if weight is not None:
+        inputs |= {"w": rng.normal(size=weight), "b": rng.normal(size=6)}
+    inputs = {name: a.astype(np.float32) for name, a in inputs.items()}
+    outputs = ["y", "places"] if op == "MaxPool" else ["y"]
+    node = helper.make_node(op, list(inputs), outputs, **attributes)
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [node], "g", [value(name, TensorProto.FLOAT, a.shape) for name, a in inputs.items()],
+        [value(name, TensorProto.FLOAT if name == "y" else TensorProto.INT64, [None] * 5) for name in outputs],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for got, wanted in zip(backend.run_model(model, inputs), session.run(None, inputs)):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_the_places_of_maxima_are_never_in_the_padding():
+    x = np.zeros((1, 2, 2, 2), np.uint8)
+    node = helper.make_node("MaxPool", ["x"], ["y", "places"], kernel_shape=[2, 2], pads=[1, 1, 1, 1])
+    _, places = backend.run_node(node, [x])
+    first = [[0, 0, 1], [0, 0, 1], [2, 2, 3]]
+    assert places.tolist() == [[first, (np.array(first) + 4).tolist()]]
+
+
 @pytest.mark.parametrize("mode", ["edge", "reflect", "wrap", "constant"])
 def test_borders_of_images(mode):
     x = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)

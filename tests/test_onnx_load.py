@@ -911,6 +911,17 @@ def test_doubles_halves_and_bytes():
     same(load(graph, device="cpu").predict(x), by_runtime(graph, x))
 
 
+def test_a_part_of_a_shape():
+    made = Made(2, 4, 3)
+    made(
+        "Reshape",
+        "x",
+        made("Concat", np.int64([-1]), made("Shape", "x", start=2, end=-1), np.int64([6]), axis=0),
+    )
+    made("Gemm", made("Flatten", made.nodes[-1].output[0]), made.weight(24, 2))
+    agree(made.model(), (2, 4, 3))
+
+
 @pytest.mark.parametrize("batch", ["N", 1, 5, None])
 def test_a_batch_of_any_name_or_size(batch):
     made = Made(2, 4, 4, batch=batch)
@@ -1027,6 +1038,12 @@ def test_sparse_weights_are_refused():
     places = numpy_helper.from_array(np.int64([0, 5]), "places")
     graph.graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, [4, 3]))
     refused(graph, r"\(MatMul\): needs 'sparse', which nothing yields. Expected: a dense weight")
+
+
+def test_numbers_drawn_by_the_graph_are_no_weights():
+    made = Made(4)
+    made("Add", "x", made("RandomNormal", shape=[4], name="noise"))
+    refused(made, r"'noise' \(RandomNormal\): is not an operator that load reads")
 
 
 def test_two_inputs_and_none():

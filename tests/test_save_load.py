@@ -385,9 +385,9 @@ def test_a_link_stays_one_and_the_file_it_names_is_written(tmp_path):
 
 
 def test_a_path_that_cannot_be_written_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no folder .*missing to write m.safetensors into"):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*missing to write m.safetensors into"):
         small().save(tmp_path / "missing" / "m.safetensors")
-    with pytest.raises(IsADirectoryError, match="is a folder. Expected: the name of a file"):
+    with pytest.raises(IsADirectoryError, match=r"is a folder. Expected: the name of a file"):
         small().save(tmp_path)
     assert os.listdir(tmp_path) == []
 
