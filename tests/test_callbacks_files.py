@@ -212,8 +212,7 @@ def test_the_best_so_far_counts_over_several_fits(tmp_path):
 @pytest.mark.parametrize(
     ("path", "more", "message"),
     [
-        ("m.keras", {}, "'m.keras', a format of Keras's.*Expected: 'm.safetensors'.*'m.weights.h5'"),
-        ("m.h5", {}, "'m.h5', a format of Keras's.*Expected: 'm.safetensors'"),
+        ("m.h5", {}, "'m.h5', a format of Keras 2's.*Expected: 'm.safetensors'.*'m.weights.h5'"),
         ("w.weights.npz", {"save_weights_only": True}, "'w.weights.npz'.*Expected: 'w.safetensors'"),
         ("{epoch}", {}, "must end in .safetensors.*Expected: '{epoch}.safetensors'"),
         ("m.safetensors", {"save_freq": 0}, "save_freq.*Received: 0"),

@@ -64,7 +64,7 @@ y_train = keras.utils.to_categorical(y_train, 10)
 
 model = keras.Sequential(
     [
-        layers.Input(shape=(28, 28, 1)),
+        keras.Input(shape=(28, 28, 1)),
         layers.Conv2D(8, kernel_size=(3, 3), activation="relu"),
         layers.MaxPooling2D(pool_size=(2, 2)),
         layers.Conv2D(16, kernel_size=(3, 3), padding="same", use_bias=False),
@@ -155,6 +155,47 @@ tell = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.appe
 rate = keras.callbacks.LearningRateScheduler(lambda epoch, lr: lr * 0.9)
 model.fit(x, y, epochs=2, callbacks=[rate, tell], verbose=0)
 assert [entry[0] for entry in seen] == [0, 1] and {"loss", "mse"} <= set(seen[0])
+""",
+    "objects": """
+import numpy as np
+import keras
+from keras import layers
+
+keras.utils.set_random_seed(0)
+x = np.random.rand(200, 20).astype("float32")
+y = (x.sum(axis=1) > 10).astype("int32")
+model = keras.Sequential(name="clf")
+model.add(keras.Input(shape=(20,)))
+model.add(layers.Dense(32, name="hidden", kernel_initializer="he_normal"))
+model.add(layers.LeakyReLU(negative_slope=0.1))
+model.add(layers.Dense(1, activation="sigmoid", name="out"))
+model.compile(
+    optimizer=keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(0.5, 100, 0.9), momentum=0.9),
+    loss=keras.losses.BinaryCrossentropy(from_logits=False),
+    metrics=[keras.metrics.BinaryAccuracy(name="acc")],
+)
+best = keras.callbacks.ModelCheckpoint("best.keras", monitor="val_loss", save_best_only=True)
+h = model.fit(x, y, epochs=30, batch_size=16, validation_split=0.2, callbacks=[best], verbose=0)
+assert sorted(h.history) == ["acc", "loss", "val_acc", "val_loss"]
+assert model.evaluate(x, y, return_dict=True, verbose=0)["acc"] > 0.7
+hidden = model.get_layer("hidden")
+w, b = hidden.get_weights()
+assert (w.shape, b.shape) == ((20, 32), (32,)) and hidden.count_params() == 672
+hidden.set_weights([w * 0, b])
+assert not hidden.get_weights()[0].any()
+hidden.set_weights([w, b])
+weights = model.get_weights()
+assert [a.shape for a in weights] == [(20, 32), (32,), (32, 1), (1,)]
+p = model.predict_on_batch(x[:3])
+model.set_weights([a * 0 for a in weights])
+assert np.allclose(model.predict(x[:3], verbose=0), 0.5)
+model.set_weights(weights)
+assert np.allclose(model.predict(x[:3], verbose=0), p, atol=1e-6)
+assert model.get_layer(index=0) is hidden and model.layers[-1].name == "out" and model.name == "clf"
+again = keras.models.load_model("best.keras", compile=False)
+assert again.predict(x, verbose=0).shape == (200, 1)
+loss, acc = model.test_on_batch(x, y)
+assert model(x[:2], training=False).shape == (2, 1)
 """,
 }
 

@@ -134,7 +134,7 @@ def test_activations_outside_the_layers_range(op, alpha):
 VOLUMES = [
     ("Conv", (6, 2, 2, 3, 2), {"group": 2, "strides": [1, 2, 1], "pads": [1, 0, 1, 0, 1, 1]}),
     ("ConvTranspose", (4, 3, 2, 3, 2), {"group": 2, "strides": [2, 1, 2], "output_padding": [1, 0, 1]}),
-    ("ConvTranspose", (4, 3, 2, 3, 2), {"dilations": [1, 2, 1], "pads": [1, 0, 0, 0, 1, 1]}),
+    ("ConvTranspose", (4, 6, 2, 3, 2), {"dilations": [1, 2, 1], "pads": [1, 0, 0, 0, 1, 1]}),
     ("MaxPool", None, {"kernel_shape": [2, 3, 2], "strides": [2, 1, 1], "pads": [1, 1, 0, 0, 1, 1]}),
     ("AveragePool", None, {"kernel_shape": [2, 3, 2], "pads": [1, 1, 0, 0, 1, 1], "count_include_pad": 1}),
 ]
@@ -153,7 +153,7 @@ def test_volumes_as_onnx_runtime_has_them(op, weight, attributes):
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
         [node], "g", [value(name, TensorProto.FLOAT, a.shape) for name, a in inputs.items()],
-        [value(name, TensorProto.FLOAT if name == "y" else TensorProto.INT64, [None] * 5) for name in outputs],
+        [value(name, 1 if name == "y" else TensorProto.INT64, [None] * 5) for name in outputs],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         NotCompiledError,
         ShapeError,
     )
+    from .layers import Input
     from .model import Sequential, load_model
     from .ops.threads import set_num_threads
     from .testing import check_gradients, numerical_gradient
@@ -52,6 +53,7 @@ _HOME = {
     "DeviceFallbackWarning": "errors",
     "DeviceMemoryError": "errors",
     "GradientError": "errors",
+    "Input": "layers",
     "ModelFileError": "errors",
     "NonFiniteError": "errors",
     "NotBuiltError": "errors",
@@ -88,6 +90,7 @@ __all__ = [
     "DeviceFallbackWarning",
     "DeviceMemoryError",
     "GradientError",
+    "Input",
     "ModelFileError",
     "NonFiniteError",
     "NotBuiltError",

@@ -127,6 +127,39 @@ class TopKCategoricalAccuracy(Metric):
         return xp.stack([(right * w).sum(), w.sum()])
 
 
+class BinaryAccuracy(Accuracy):
+    """Accuracy by Keras's name for yes-or-no outputs.  name: what it is called in logs."""
+
+    name = ""
+
+    def __init__(self, name="binary_accuracy"):
+        self.name = name
+
+
+class CategoricalAccuracy(BinaryAccuracy):
+    """Accuracy by Keras's name for one-hot targets."""
+
+    def __init__(self, name="categorical_accuracy"):
+        super().__init__(name)
+
+
+class SparseCategoricalAccuracy(BinaryAccuracy):
+    """Accuracy by Keras's name for targets that are class indices."""
+
+    def __init__(self, name="sparse_categorical_accuracy"):
+        super().__init__(name)
+
+
+class SparseTopKCategoricalAccuracy(TopKCategoricalAccuracy):
+    """TopKCategoricalAccuracy by Keras's name for targets that are class indices."""
+
+    name = ""
+
+    def __init__(self, k=5, name="sparse_top_k_categorical_accuracy"):
+        super().__init__(k)
+        self.name = name
+
+
 class _Counts(Metric):
     """Base of the metrics that follow from true positives, false positives and false negatives of each class.
 

@@ -55,12 +55,14 @@ class Sequential(Network):
         self._train_step: tuple[Any, Step] | None = None
         self._inference: Inference | None = None
 
-    def compile(self, optimizer="adam", loss=None, metrics=()) -> None:
+    def compile(
+        self, optimizer="adam", loss=None, metrics=(), *, run_eagerly=False, jit_compile="auto"
+    ) -> None:
         """Choose how to train.
 
         loss: a name takes logits, unless the model ends in the softmax (or sigmoid) that belongs to it, which
         training then folds into the loss; an object takes what its from_logits says.  metrics: names or
-        objects.
+        objects.  run_eagerly, jit_compile: taken, so that Keras scripts run; they change nothing.
         """
         if loss is None:
             raise ValueError(f"compile needs a loss. Expected one of: {', '.join(sorted(losses.TABLE))}")
@@ -291,6 +293,30 @@ class Sequential(Network):
         """The order of n samples in the next epoch: it follows from the seed and the epochs so far."""
         return np.random.default_rng([self.seed, 1, self.epochs_trained]).permutation(n)
 
+    def predict_on_batch(self, x):
+        """`predict` of one batch."""
+        return self.predict(x, batch_size=len(x))
+
+    def test_on_batch(self, x, y, sample_weight=None, return_dict: bool = False):
+        """`evaluate` of one batch."""
+        return self.evaluate(x, y, batch_size=len(x), sample_weight=sample_weight, return_dict=return_dict)
+
+    def __call__(self, x, training: bool = False):
+        """The outputs for x; training=True: as in training, with masks and statistics of the batch."""
+        return self.forward(x, train=training)[0]
+
+    def get_weights(self) -> list[np.ndarray]:
+        """The arrays of all layers in Keras's order and shapes; `state_dict` has PyTorch's."""
+        from .interop import keras
+
+        return keras.get_weights(self)
+
+    def set_weights(self, weights) -> None:
+        """Write what `get_weights` gave, here or in the same Keras model."""
+        from .interop import keras
+
+        keras.set_weights(self, weights)
+
     def save(
         self,
         filepath,
@@ -447,8 +473,14 @@ class Sequential(Network):
         return (np if isinstance(answers[0], np.ndarray) else self.ops.xp).concatenate(answers)
 
 
-def load_model(path, device: Any = "auto", custom_objects: dict[str, type] | None = None) -> Sequential:
-    """The model that `Sequential.save` wrote, compiled as it was.
+def load_model(
+    filepath,
+    device: Any = "auto",
+    custom_objects: dict[str, type] | None = None,
+    compile: bool = True,
+) -> Sequential:
+    """The model that `Sequential.save` wrote, compiled as it was (compile=False: not), or that of a .keras
+    file.
 
     device: as in Sequential.  custom_objects: your own classes by name, where the model has any.
     Raises FileNotFoundError, or ModelFileError where the file is corrupt or not xpnet's.  Nothing is
@@ -456,7 +488,7 @@ def load_model(path, device: Any = "auto", custom_objects: dict[str, type] | Non
     """
     from .interop.saving import read_model
 
-    return read_model(path, device, custom_objects)
+    return read_model(filepath, device, custom_objects, compile)
 
 
 def _never(x) -> None:

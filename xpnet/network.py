@@ -20,9 +20,18 @@ from .layers.input import Input
 from .layers.pools_first import pools_first
 from .ops.memory import SMALL
 from .params import Params, Slot
+from .utils import fresh_seed
 
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16", "float64")
 _owners: weakref.WeakKeyDictionary[Layer, weakref.ref] = weakref.WeakKeyDictionary()  # the model of a layer
+
+
+def owner(layer: Layer):
+    """The model that the layer stands in."""
+    model = _owners.get(layer, lambda: None)()
+    if model is None:
+        raise NotBuiltError(f"{layer!r} has no weights yet. Expected: a layer that stands in a model")
+    return model
 
 
 def on_device(method):
@@ -72,7 +81,7 @@ class Network:
         if precision not in PRECISIONS:
             raise unknown("precision", precision, PRECISIONS)
         if seed is None:
-            seed = int(np.random.SeedSequence().generate_state(1, np.uint32)[0])
+            seed = fresh_seed()
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 64:
             raise ValueError(f"seed must be a whole number from 0 to 2^64 - 1. Received: {seed!r}")
         self._prepare()
@@ -166,6 +175,19 @@ class Network:
     def all_layers(self) -> list[Layer]:
         """Every layer, those inside containers included, in the order of the forward pass."""
         return list(_walk(self.layers))
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """The layer of that name (those inside containers too), or at that place among `layers`."""
+        if (name is None) == (index is None):
+            raise ValueError(f"get_layer takes a name or an index. Received: name={name!r}, index={index!r}")
+        if index is not None:
+            if not -len(self.layers) <= index < len(self.layers):
+                raise ValueError(f"there is no layer {index}. Expected: below {len(self.layers)}")
+            return self.layers[index]
+        for layer in self.all_layers():
+            if name in (layer.name, layer.label):
+                return layer
+        raise unknown("layer", name, [layer.label for layer in self.all_layers()])
 
     def summary(self, print_fn=print) -> None:
         """Print a table of the layers: name, output shape, parameters."""

@@ -13,6 +13,7 @@ import math
 from numbers import Integral, Real
 from typing import Any
 
+from . import schedules  # noqa: F401 - where Keras has them
 from .config import Configurable, arguments
 from .errors import unknown
 
@@ -71,7 +72,9 @@ class Optimizer(Configurable):
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
         every = gradient_accumulation_steps
-        if isinstance(every, bool) or not (every is None or (isinstance(every, Integral) and int(every) >= 1)):
+        if isinstance(every, bool) or not (
+            every is None or (isinstance(every, Integral) and int(every) >= 1)
+        ):
             raise ValueError(
                 f"gradient_accumulation_steps must be a whole number of at least 1. Received: {every!r}"
             )

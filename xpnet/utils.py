@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
+
+_seeds: np.random.Generator | None = None
+
+
+def set_random_seed(seed: int) -> None:
+    """Fix what is drawn from here on: by Python's random, by NumPy's, and for models made without a seed."""
+    global _seeds
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - scripts may draw their data from it
+    _seeds = np.random.default_rng(seed)
+
+
+def fresh_seed() -> int:
+    """A seed for a model that is given none."""
+    if _seeds is None:
+        return int(np.random.SeedSequence().generate_state(1, np.uint32)[0])
+    return int(_seeds.integers(1 << 32))
 
 
 def normalize(x, axis: int = -1, order: int = 2) -> np.ndarray:

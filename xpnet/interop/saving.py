@@ -105,11 +105,11 @@ def weights_of(tensors: dict[str, Any]) -> dict[str, Any]:
     return {name: a for name, a in tensors.items() if not name.startswith(STATE)}
 
 
-def read_model(path, device: Any, custom_objects: dict[str, type] | None) -> Sequential:
+def read_model(path, device: Any, custom_objects: dict[str, type] | None, compile: bool = True) -> Sequential:
     """What `load_model` does."""
     path = Path(path)
     if files.is_keras(path):
-        return _read_keras(path, device, custom_objects)
+        return _read_keras(path, device, custom_objects, compile)
     tensors, metadata = files.read(path)
     if "architecture" not in metadata:
         raise ModelFileError(
@@ -136,6 +136,8 @@ def read_model(path, device: Any, custom_objects: dict[str, type] | None) -> Seq
         )
         weights = weights_of(tensors)
         model.load_state_dict(weights)
+        if not compile:
+            compiled = training = None
         if compiled is not None:
             optimizer, loss = (restore(compiled[k], custom_objects) for k in ("optimizer", "loss"))
             made = [(label, restore(metric, custom_objects)) for label, metric in compiled["metrics"]]
@@ -163,12 +165,12 @@ def read_model(path, device: Any, custom_objects: dict[str, type] | None) -> Seq
     return model
 
 
-def _read_keras(path: Path, device: Any, custom_objects: dict[str, type] | None) -> Sequential:
+def _read_keras(path: Path, device: Any, custom_objects: dict[str, type] | None, compile: bool) -> Sequential:
     """The model of a .keras file, as xpnet or as Keras wrote it."""
     with zipfile.ZipFile(path) as archive:
         if BESIDE in archive.namelist():
             with tempfile.TemporaryDirectory() as folder:
-                return read_model(archive.extract(BESIDE, folder), device, custom_objects)
+                return read_model(archive.extract(BESIDE, folder), device, custom_objects, compile)
     from . import keras
 
     return keras.from_keras(path, device=device)

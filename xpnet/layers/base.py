@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 
 
+_REGULARIZER = "weight_decay= of the optimizer, as in optimizers.AdamW"
+_KERAS = {  # words of Keras's that say what belongs to the model here; None: it changes nothing
+    "activity_regularizer": _REGULARIZER,
+    "bias_regularizer": _REGULARIZER,
+    "kernel_regularizer": _REGULARIZER,
+    "data_format": "data_format= of the model",
+    "dtype": "precision= of the model",
+    "seed": None,
+}
+
+
 class Layer(Configurable):
     """Base of all layers.
 
@@ -57,6 +68,13 @@ class Layer(Configurable):
     ):
         if input_shape is None and "input_dim" in unexpected:  # Keras's word for vectors
             input_shape = unexpected.pop("input_dim")
+        for word in unexpected.keys() & _KERAS:
+            value, instead = unexpected.pop(word), _KERAS[word]
+            if value is not None and instead:
+                raise TypeError(
+                    f"{type(self).__name__}: {word} is not the layer's here. Received: {value!r}. Expected: "
+                    f"{instead}"
+                )
         if unexpected:
             raise TypeError(
                 f"{type(self).__name__}: "
@@ -79,6 +97,28 @@ class Layer(Configurable):
     def backward(self, dy, cache) -> Any:
         """dL/dx; the gradients of the parameters go to self.d<name>."""
         raise NotImplementedError(f"{type(self).__name__} has no backward")
+
+    def get_weights(self) -> list:
+        """Copies of the layer's arrays in Keras's order and shapes, once it stands in a model."""
+        from ..interop import keras
+
+        return keras.get_weights(self._model(), self)
+
+    def set_weights(self, weights) -> None:
+        """Write what `get_weights` gave."""
+        from ..interop import keras
+
+        keras.set_weights(self._model(), weights, self)
+
+    def count_params(self) -> int:
+        """Elements of the layer's parameters, those of layers inside it included."""
+        inner = [one for branch in self.children().values() for one in branch]
+        return sum(slot.size for slot in self.slots) + sum(one.count_params() for one in inner)
+
+    def _model(self):
+        from ..network import owner
+
+        return owner(self)
 
     # -- what the model asks of a layer ----------------------------------------------------------------------
 

@@ -40,6 +40,8 @@ class BatchNormalization(Layer):
     next_num_batches_tracked: Any
 
     def __init__(self, momentum=0.99, epsilon=1e-3, **layer):
+        if layer.pop("axis", -1) != -1:  # Keras's word, of channels_last
+            raise ValueError("BatchNormalization: axis is the features' or channels' in every model, -1")
         super().__init__(**layer)
         _check("BatchNormalization", epsilon, momentum)
         self.momentum, self.epsilon = momentum, epsilon
@@ -113,6 +115,7 @@ class LayerNormalization(Layer):
     def __init__(self, epsilon=1e-3, axis=None, **layer):
         super().__init__(**layer)
         _check("LayerNormalization", epsilon)
+        axis = "channels" if axis == -1 else axis  # Keras's word, of channels_last
         if axis not in (None, "channels"):
             raise ValueError(f"LayerNormalization: axis must be None or 'channels'. Received: {axis!r}")
         self.epsilon, self.axis = epsilon, axis

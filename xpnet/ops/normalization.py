@@ -25,7 +25,7 @@ class HostNormalization(Ops):
         n = self.elements_a_feature(x)
         mean = self.batch_sum(self.feature_sum(x)) / n
         squares = np.zeros_like(mean)
-        for rows, d in self._centred(x, mean):
+        for _, d in self._centred(x, mean):
             squares += self._dots(d, d)
         var = self.batch_sum(squares) / n
         slope = 1 / np.sqrt(var + epsilon)

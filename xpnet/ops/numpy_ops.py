@@ -1,7 +1,7 @@
 """The CPU: where NumPy can be had faster than the plain operation, and how.
 
-Convolution, pooling and normalization have files of their own.  Here: large temporaries come from a pool, sums over long
-runs go to BLAS, an optimizer walks in pieces that stay in a core's cache.
+Convolution, pooling and normalization have files of their own.  Here: large temporaries come from a pool,
+sums over long runs go to BLAS, an optimizer walks in pieces that stay in a core's cache.
 """
 
 from __future__ import annotations

@@ -10,13 +10,13 @@ from .averaging import weights_in_training
 from .callbacks import say
 from .monitors import Monitor
 
-KERAS = (".keras", ".h5", ".hdf5")
+WHOLE = (".safetensors", ".keras")
 
 
 class ModelCheckpoint(Monitor):
     """Write the model to filepath at the end of each epoch, or of every save_freq batches.
 
-    filepath: a .safetensors file, whose folder is made; it may name figures, as in
+    filepath: a .safetensors or .keras file, whose folder is made; it may name figures, as in
     "{epoch:02d}-{val_loss:.2f}.safetensors" (epochs and batches from 1).  Each file is written whole or not
     at all.  The arguments up to initial_value_threshold are Keras's.
 
@@ -47,11 +47,11 @@ class ModelCheckpoint(Monitor):
         super().__init__(monitor, mode)
         self.filepath = str(filepath)
         suffix = Path(self.filepath).suffix
-        if suffix != ".safetensors" and not (save_weights_only and suffix == ".h5"):
+        if suffix not in WHOLE and not (save_weights_only and suffix == ".h5"):
             stem = self.filepath.removesuffix(suffix).removesuffix(".weights")
             raise ValueError(
-                f"filepath must end in .safetensors. Received: {self.filepath!r}"
-                + (", a format of Keras's for whole models" if suffix in KERAS else "")
+                f"filepath must end in .safetensors or .keras. Received: {self.filepath!r}"
+                + (", a format of Keras 2's for whole models" if suffix in (".h5", ".hdf5") else "")
                 + f". Expected: {stem + '.safetensors'!r}; or weights alone, save_weights_only=True, in "
                 f"{stem + '.weights.h5'!r}"
             )

@@ -224,7 +224,9 @@ class Graph:
             self.constants[node.output] = np.array(part if node.op == "Shape" else math.prod(sizes), np.int64)
         elif node.op == "Identity" and node.data:
             self._same[node.output] = node.data[0]
-        elif not node.data and node.op not in RANDOM:
+        elif node.op in RANDOM:
+            node.fail("draws numbers at random", "weights as they are, or Dropout")
+        elif not node.data:
             self._fold(node, names)
         else:
             self._keep(node, names)
