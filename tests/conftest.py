@@ -1,5 +1,10 @@
 """Fixtures that several test files share."""
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has a core of its own
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 import strict_xp

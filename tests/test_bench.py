@@ -803,7 +803,10 @@ def test_the_worst_batch_sizes_are_found(monkeypatch, tiny):
     assert "| cifar-vgg | - | - | - | - | 16: 1 | 17, 24 |" in compare.batches_table([lone])
     monkeypatch.setattr(sections, "GRID", (16, 24, 5000))
     monkeypatch.setattr(sections, "NEIGHBOURS", ((16, 17),))
-    row = sections.batches("digits-cnn", argparse.Namespace(**{**TINY, "short": False}))
+    monkeypatch.setattr(
+        sections, "turns", argparse.Namespace(seconds=lambda run, count: 1.0, in_turn=turns.in_turn)
+    )
+    row = sections.batches("digits-cnn", argparse.Namespace(**{**TINY, "short": False, "longest": 2.0}))
     assert list(row["ms"]) == [16, 17, 24] and row["left_out"] == [5000]
     assert row["per_sample_us"][24] == pytest.approx(1e3 * row["ms"][24] / 24)
     assert "16: " in compare.batches_table([{"job": "batches/digits-cnn", **row}])
