@@ -19,7 +19,7 @@ def decision_regions(predict, extent=(-15, 15), resolution: int = 100) -> np.nda
     classes, such as model.predict; called once with all points.  extent: (low, high) of both axes, or (x low,
     x high, y low, y high).  Raises ValueError where what it returns is no such thing.
     """
-    if not callable(predict):
+    if not callable(predict) or hasattr(predict, "predict"):  # a model or an estimator itself
         raise TypeError(
             f"predict must be a function. Received: {predict!r}. Expected: model.predict, for instance"
         )
