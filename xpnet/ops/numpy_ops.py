@@ -125,21 +125,26 @@ def _filled(value: int, count: int, dtype):
 class _Meeting:
     """Where the replicas of a step add up small arrays: each lays its part down, all wait, each sums in one
     order.
+
+    There are two places for parts, which take turns: who lays down the next part knows that all have come to
+    read this one, and who comes for the one after that, that all have read it.
     """
 
     def __init__(self, count: int):
         self.barrier = threading.Barrier(count)
-        self.parts: list = [None] * count
+        self.places: tuple[list, list] = [None] * count, [None] * count
+        self.times = [0] * count  # that each replica has been here
 
     def sum(self, rank: int, part):
         if now.alone:  # a recording is made or tried; it will meet the others when it is repeated
             return part.copy()
-        self.parts[rank] = part
+        parts = self.places[self.times[rank] % 2]
+        self.times[rank] += 1
+        parts[rank] = part.copy()  # whose memory may be another's before everybody has read it
         self.barrier.wait()
-        total = self.parts[0].copy()
-        for other in self.parts[1:]:
+        total = parts[0].copy()
+        for other in parts[1:]:
             total += other
-        self.barrier.wait()  # nobody lays down the next part before everybody has read this one
         return total
 
 
