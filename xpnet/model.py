@@ -16,6 +16,7 @@ from .data.augmentation import Augmentation, checked
 from .data.batches import is_stream
 from .errors import NotCompiledError, ShapeError
 from .inference import Inference
+from .layers.base import Layer
 from .network import Network, on_device
 from .ops import threads
 from .training import inputs, loop
@@ -305,17 +306,17 @@ class Sequential(Network):
         """The outputs for x; training=True: as in training, with masks and statistics of the batch."""
         return self.forward(x, train=training)[0]
 
-    def get_weights(self) -> list[np.ndarray]:
-        """The arrays of all layers in Keras's order and shapes; `state_dict` has PyTorch's."""
+    def get_weights(self, layer: Layer | None = None) -> list[np.ndarray]:
+        """The arrays of all layers, or of one, in Keras's order and shapes; `state_dict` has PyTorch's."""
         from .interop import keras
 
-        return keras.get_weights(self)
+        return keras.get_weights(self, layer)
 
-    def set_weights(self, weights) -> None:
+    def set_weights(self, weights, layer: Layer | None = None) -> None:
         """Write what `get_weights` gave, here or in the same Keras model."""
         from .interop import keras
 
-        keras.set_weights(self, weights)
+        keras.set_weights(self, weights, layer)
 
     def save(
         self,

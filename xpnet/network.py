@@ -6,7 +6,6 @@ import functools
 import operator
 import re
 import traceback
-import weakref
 from typing import Any, Self
 
 import numpy as np
@@ -23,15 +22,6 @@ from .params import Params, Slot
 from .utils import fresh_seed
 
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16", "float64")
-_owners: weakref.WeakKeyDictionary[Layer, weakref.ref] = weakref.WeakKeyDictionary()  # the model of a layer
-
-
-def owner(layer: Layer):
-    """The model that the layer stands in."""
-    model = _owners.get(layer, lambda: None)()
-    if model is None:
-        raise NotBuiltError(f"{layer!r} has no weights yet. Expected: a layer that stands in a model")
-    return model
 
 
 def on_device(method):
@@ -122,7 +112,7 @@ class Network:
         if self.params is not None:
             self._rebuild()
         for one in _walk([layer]):
-            _owners.pop(one, None)
+            one.model = None
             one.slots, one.state_slots = [], []
         return layer
 
@@ -418,16 +408,16 @@ class Network:
     def _claim(self, layers) -> None:
         """Note that the layers stand here; ValueError where one holds its weights in another model."""
         for one in _walk(layers):
-            owner = _owners.get(one, lambda: None)()
-            if owner is self:
+            other = one.model
+            if other is self:
                 continue
-            if owner is not None and owner.built and any(one is other for other in owner.all_layers()):
+            if other is not None and other.built and any(one is its for its in other.all_layers()):
                 raise ValueError(
                     f"a layer can stand in one model only. Received: {one!r}, which stands in "
-                    f"{owner.name!r}. Expected: an instance of its own for each; for a part of a trained "
+                    f"{other.name!r}. Expected: an instance of its own for each; for a part of a trained "
                     "model copy.deepcopy(model), then pop"
                 )
-            _owners[one] = weakref.ref(self)
+            one.model = self
             one.slots, one.state_slots = [], []
 
     def _build_if_known(self) -> None:

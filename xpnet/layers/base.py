@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import activations
 from ..config import Configurable, arguments
-from ..errors import ShapeError, unknown
+from ..errors import NotBuiltError, ShapeError, unknown
 
 if TYPE_CHECKING:
     from ..ops.reference import Ops
@@ -57,6 +57,7 @@ class Layer(Configurable):
     in_shape: Shape = ()
     out_shape: Shape = ()
     _parent: weakref.ref[Layer] | None = None
+    _model: weakref.ref[Any] | None = None
 
     def __init__(
         self,
@@ -100,25 +101,21 @@ class Layer(Configurable):
 
     def get_weights(self) -> list:
         """Copies of the layer's arrays in Keras's order and shapes, once it stands in a model."""
-        from ..interop import keras
-
-        return keras.get_weights(self._model(), self)
+        return self._standing().get_weights(self)
 
     def set_weights(self, weights) -> None:
         """Write what `get_weights` gave."""
-        from ..interop import keras
-
-        keras.set_weights(self._model(), weights, self)
+        self._standing().set_weights(weights, self)
 
     def count_params(self) -> int:
         """Elements of the layer's parameters, those of layers inside it included."""
         inner = [one for branch in self.children().values() for one in branch]
         return sum(slot.size for slot in self.slots) + sum(one.count_params() for one in inner)
 
-    def _model(self):
-        from ..network import owner
-
-        return owner(self)
+    def _standing(self):
+        if self.model is None:
+            raise NotBuiltError(f"{self!r} has no weights yet. Expected: a layer that stands in a model")
+        return self.model
 
     # -- what the model asks of a layer ----------------------------------------------------------------------
 
@@ -138,6 +135,15 @@ class Layer(Configurable):
     @parent.setter
     def parent(self, container: Layer) -> None:
         self._parent = weakref.ref(container)
+
+    @property
+    def model(self) -> Any:
+        """The model it stands in, if any."""
+        return None if self._model is None else self._model()
+
+    @model.setter
+    def model(self, model) -> None:
+        self._model = None if model is None else weakref.ref(model)
 
     @property
     def is_trainable(self) -> bool:
@@ -181,7 +187,7 @@ class Layer(Configurable):
             state.pop(slot.name, None), state.pop("d" + slot.name, None)
         for slot in self.state_slots:
             state.pop(slot.name, None), state.pop("next_" + slot.name, None)
-        for name in ("ops", "stream", "_parent"):
+        for name in ("ops", "stream", "_parent", "_model"):
             state.pop(name, None)
         return state | {"slots": [], "state_slots": []}
 
