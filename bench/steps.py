@@ -15,13 +15,12 @@ def trainer(model, data, batch_size: int, batches: int | None = None) -> Callabl
 
     It goes through epochs of so many batches, drawn from data as often as it takes.
     """
-    step = model.train_step()
     batches = batches or min(max((1 << 20) // batch_size, 500), 20000)  # so that epochs hardly begin
     order = np.resize(model.shuffled(len(data)), batches * batch_size)
 
     def endless():
         while True:
-            epoch = step.epoch(data, order, batch_size)
+            epoch = model.train_step().epoch(data, order, batch_size)
             for batch in range(batches):
                 epoch.step(batch)
                 yield

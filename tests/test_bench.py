@@ -98,6 +98,12 @@ def test_the_timed_step_is_that_of_fit():
         np.testing.assert_array_equal(timed.state_dict()[name], value, err_msg=name)
 
 
+def test_a_timed_step_holds_its_model():
+    x, y = workloads.batch("digits-cnn", 8)
+    run = steps.trainer(workloads.model("digits-cnn", "cpu"), Arrays(x, y), 8)
+    run(), run()
+
+
 def test_measure_waits_once_a_round_and_counts_calls(monkeypatch):
     clock, log = [0.0], []
 
