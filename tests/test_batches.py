@@ -289,8 +289,9 @@ def test_validation_runs_on_some_batches_and_after_some_epochs():
         x, y, epochs=4, validation_data=Anew(cut(x, y)), validation_steps=3, validation_freq=2, verbose=0
     ).history
     assert len(history["loss"]) == 4 and len(history["val_loss"]) == 2
-    history = net().fit(x, y, epochs=4, validation_data=(x, y), validation_freq=[1, 4], verbose=0).history
-    assert len(history["val_loss"]) == 2
+    found = net().fit(x, y, epochs=4, validation_data=(x, y), validation_freq=[1, 4], verbose=0)
+    assert len(found.history["val_loss"]) == 2
+    assert found.measured["val_loss"] == [0, 3] and found.measured["loss"] == found.epoch == [0, 1, 2, 3]
     model = net()
     model.fit(x, y, epochs=1, verbose=0)
     expected = model.evaluate(x[:20], y[:20])

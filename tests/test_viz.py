@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from xpnet import Sequential, layers, metrics, viz
+from xpnet.callbacks import History
 
 pytest.importorskip("matplotlib", reason="pictures need matplotlib")
 
@@ -400,3 +401,11 @@ def test_matrices_of_other_shapes_are_refused():
         viz.plot_confusion_matrix(np.zeros((2, 3)))
     with pytest.raises(ValueError, match="1 labels for 2 classes"):
         viz.plot_confusion_matrix(np.eye(2), labels=["a"])
+
+
+def test_curves_that_were_measured_now_and_then_stand_at_their_epochs():
+    history = History()
+    for epoch in range(4):
+        history.on_epoch_end(epoch, {"loss": 4.0 - epoch} | ({"val_loss": 5.0} if epoch in (1, 3) else {}))
+    lines = viz.plot_history(history).get_lines()
+    assert [list(line.get_xdata()) for line in lines] == [[1, 2, 3, 4], [2, 4]]

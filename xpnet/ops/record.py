@@ -133,12 +133,6 @@ def again(function, *args):
     return function(*args) if now.tape is None else now.tape.made(function, args, {})
 
 
-def refuse(what: str) -> None:
-    """Say that what follows is not for a recording."""
-    if now.tape is not None:
-        raise NotRecordable(f"{what} cannot be recorded")
-
-
 def _plain(a):
     return np.ndarray.view(a, np.ndarray) if isinstance(a, Traced) else a
 

@@ -137,10 +137,14 @@ class TerminateOnNaN(Callback):
 
 
 class History(Callback):
-    """The figures of every epoch: `history["loss"]` is a list, `epoch` the epochs' numbers from 0."""
+    """The figures of every epoch: `history["loss"]` is a list, `epoch` the epochs' numbers from 0.
+
+    measured: for each figure the numbers of its epochs, which validation_freq may make fewer.
+    """
 
     def __init__(self) -> None:
         self.history: dict[str, list] = {}
+        self.measured: dict[str, list[int]] = {}
         self.epoch: list[int] = []
 
     def set_model(self, model):
@@ -153,6 +157,7 @@ class History(Callback):
         self.epoch.append(epoch)
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(value)
+            self.measured.setdefault(name, []).append(epoch)
 
     def plot(self, ax=None):
         """Training curves (needs matplotlib: pip install 'xpnet[plot]'); the Axes."""

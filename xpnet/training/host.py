@@ -98,7 +98,7 @@ class HostStep(Step):
         x, y, w = data.take(index)
         if x.ndim == 4 and self.model._last:
             x = x.transpose(0, 3, 1, 2)
-        x, y = self.augment(self.ops, x.astype(self.params.dtype), y)
+        x, y = self.augment(self.ops, x.astype(self.params.dtype, copy=False), y)
         if x.ndim == 4 and self.model._last:
             x = x.transpose(0, 2, 3, 1)
         return Arrays(x, y, w), np.arange(len(index))

@@ -42,10 +42,7 @@ class LivePlot(Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         figures = {n: float(v) for n, v in (logs or {}).items() if is_number(v) and n != "learning_rate"}
-        curves, before = self._history.history, len(self._history.epoch)
-        for name in figures:
-            curves.setdefault(name, [math.nan] * before)  # an epoch without validation has none
-        self._history.on_epoch_end(epoch, {name: figures.get(name, math.nan) for name in curves})
+        self._history.on_epoch_end(epoch, figures)
         self._screen.draw(self._history)
 
     def on_train_end(self, logs=None):
@@ -172,7 +169,7 @@ def _characters(history: History, width: int, height: int) -> str:
             for key, marker, sign in ((name, "hd", "▚"), (f"val_{name}", "braille", "⠪")):
                 points = [
                     (e + 1, v)
-                    for e, v in zip(history.epoch, history.history.get(key, []))
+                    for e, v in zip(history.measured.get(key, []), history.history.get(key, []))
                     if math.isfinite(v)
                 ]
                 if points:

@@ -42,7 +42,7 @@ def plot_history(history, ax=None):
             if key not in curves:
                 continue
             values = curves[key]
-            epochs = list(getattr(history, "epoch", range(len(values))))[: len(values)]
+            epochs = getattr(history, "measured", {}).get(key, range(len(values)))
             points = [(epoch + 1, value) for epoch, value in zip(epochs, values) if value == value]
             label = f"{name}, {part}" if f"val_{name}" in curves else name
             handles += (right if name in metrics and right else ax).plot(
