@@ -588,6 +588,22 @@ def test_backward_in_channels_last_speaks_channels_last():
     assert dx.shape == x.shape and np.array_equal(dx_last, dx.transpose(0, 2, 3, 1))
 
 
+def test_layer_outputs_are_the_stages_of_predict_by_name():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, 6, 5, 2)).astype(np.float32)
+    layers = [Conv2D(4, 3, activation="relu"), MaxPooling2D(2), Flatten(), Dense(7, name="last"), Dropout(0.5)]
+    model = Sequential(layers, input_shape=(6, 5, 2), data_format="channels_last", seed=0, device="cpu")
+    outputs = model.layer_outputs(x)
+    assert list(outputs) == [layer.label for layer in model.layers] and "last" in outputs
+    assert [a.shape for a in outputs.values()] == [(3, 4, 3, 4), (3, 2, 1, 4), (3, 8), (3, 7), (3, 7)]
+    pooled = outputs["max_pooling2d"]
+    assert np.array_equal(pooled[:, 0, 0], outputs["conv2d"][:, :2, :2].max(axis=(1, 2)))
+    assert np.allclose(outputs["last"], model.predict(x), atol=1e-6)
+    silenced = model.layer_outputs(x, train=True)
+    assert (silenced["dropout"] == 0).mean() > 0.2 and np.array_equal(silenced["last"], outputs["last"])
+    assert all(a.flags.owndata for a in outputs.values())
+
+
 def test_two_forwards_can_be_outstanding():
     model = cnn()
     a, b = images(4, seed=1)[0], images(4, seed=2)[0]

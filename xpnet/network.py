@@ -251,6 +251,20 @@ class Network:
         dx = self._to_user(self.leave(dx))
         return self.ops.to_host(dx) if host else dx
 
+    @on_device
+    def layer_outputs(self, x, *, train: bool = False) -> dict[str, np.ndarray]:
+        """What each of `layers` makes of x, by the layer's name: (N, C, H, W), in the model's data_format, or
+        (N, D); on the host.
+        """
+        x = self._inputs(x)
+        outputs = {}
+        with np.errstate(all="ignore"):
+            h = self.enter(x, self.ops)
+            for layer in self._need_built().layers:
+                h, _ = layer.forward(h, train=train)
+                outputs[layer.label] = self.ops.to_host(self._to_user(self.leave(h)))
+        return outputs
+
     def enter(self, x, ops, copy: bool = False):
         """Conventional x as the layers want it: packed to (H, C, W, N), or (N, D); in the model's type."""
         return ops.enter(x, self.dtype, self._last, copy)
