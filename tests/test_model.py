@@ -591,7 +591,13 @@ def test_backward_in_channels_last_speaks_channels_last():
 def test_layer_outputs_are_the_stages_of_predict_by_name():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(3, 6, 5, 2)).astype(np.float32)
-    layers = [Conv2D(4, 3, activation="relu"), MaxPooling2D(2), Flatten(), Dense(7, name="last"), Dropout(0.5)]
+    layers = [
+        Conv2D(4, 3, activation="relu"),
+        MaxPooling2D(2),
+        Flatten(),
+        Dense(7, name="last"),
+        Dropout(0.5),
+    ]
     model = Sequential(layers, input_shape=(6, 5, 2), data_format="channels_last", seed=0, device="cpu")
     outputs = model.layer_outputs(x)
     assert list(outputs) == [layer.label for layer in model.layers] and "last" in outputs
