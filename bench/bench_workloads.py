@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from bench import workloads
-from bench.steps import trainer
 from xpnet.data.arrays import Arrays
 from xpnet.ops.threads import blas_threads
+from xpnet.training.timing import trainer
 
 every_workload = pytest.mark.parametrize("name", workloads.WORKLOADS)
 

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from bench import rows, workloads
-from bench.steps import measure, trainer
 from xpnet.data.arrays import Arrays
 from xpnet.ops.threads import blas_threads
+from xpnet.training.timing import measure, trainer
 
 SIZES = (1, 4, 16, 64, 256, 1024)
 LONGEST = 1.5  # seconds of a step that a batch size may take: larger ones are left out

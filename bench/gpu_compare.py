@@ -19,7 +19,7 @@ import math
 from functools import partial
 
 from bench import rows, workloads
-from bench.steps import measure, trainer
+from xpnet.training.timing import measure, trainer
 
 SIDES = ("xpnet", "eager", "channels_last", "graph", "compile")
 STEPS = [

@@ -28,12 +28,12 @@ from bench import (
     reach,
     rows,
     sections,
-    steps,
     targets,
     turns,
     workloads,
 )
 from xpnet.data.arrays import Arrays
+from xpnet.training import timing
 
 # -- jobs in a process apart ---------------------------------------------------------------------------------
 
@@ -89,7 +89,7 @@ def test_the_timed_step_is_that_of_fit():
     timed, fitted = workloads.model("digits-cnn", "cpu"), workloads.model("digits-cnn", "cpu")
     x, y = workloads.batch("digits-cnn", 32)
     order = timed.shuffled(32)
-    run = steps.trainer(timed, Arrays(x, y), 8, batches=4)
+    run = timing.trainer(timed, Arrays(x, y), 8, batches=4)
     for _ in range(6):
         run()
     fitted.fit(x[order], y[order], batch_size=8, verbose=0, shuffle=False)
@@ -100,7 +100,7 @@ def test_the_timed_step_is_that_of_fit():
 
 def test_a_timed_step_holds_its_model():
     x, y = workloads.batch("digits-cnn", 8)
-    run = steps.trainer(workloads.model("digits-cnn", "cpu"), Arrays(x, y), 8)
+    run = timing.trainer(workloads.model("digits-cnn", "cpu"), Arrays(x, y), 8)
     run(), run()
 
 
@@ -115,8 +115,8 @@ def test_measure_waits_once_a_round_and_counts_calls(monkeypatch):
         clock[0] += 0.004
         log.append("wait")
 
-    monkeypatch.setattr(steps.time, "perf_counter", lambda: clock[0])
-    figures = steps.measure(run, wait, seconds=0.5, rounds=5, host=True)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+    figures = timing.measure(run, wait, seconds=0.5, rounds=5, host=True)
     assert figures["host_us"] == pytest.approx(2000)
     repeat = log[log.index("wait", 40) + 1 :].index("wait")
     assert figures["ms"] == pytest.approx(2 + 4 / repeat, rel=0.2)

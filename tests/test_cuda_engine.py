@@ -158,6 +158,10 @@ def test_a_model_that_moved_draws_the_masks_of_the_step_it_has_come_to(make_ops)
         model.fit(x, y, batch_size=4, epochs=2, verbose=0)
     models[1].to(make_ops("float64"))
     np.testing.assert_allclose(models[1].forward(x, train=True)[0], models[0].forward(x, train=True)[0])
+    outputs = models[1].layer_outputs(x, train=True)
+    for name, want in models[0].layer_outputs(x, train=True).items():
+        assert isinstance(outputs[name], np.ndarray), name
+        np.testing.assert_allclose(outputs[name], want, rtol=1e-9, err_msg=name)
     gradients = models[1].gradients(x, y)
     for name, want in models[0].gradients(x, y).items():
         np.testing.assert_allclose(gradients[name], want, rtol=1e-9, atol=1e-12, err_msg=name)

@@ -1,4 +1,4 @@
-"""The command line: `xpnet train | predict | export | doctor`, and how every command ends.
+"""The command line: `xpnet train | predict | export | explain | bench | doctor`, and how every command ends.
 
 Exit codes: 0 done; 1 something that is xpnet's fault, or a `doctor` that found xpnet unusable; 2 an error of
 the user's, told on stderr without a traceback; 130 interrupted.  NumPy and the rest are imported inside the
@@ -17,9 +17,16 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from . import __version__
-from .commands import doctor, export, predict, train
+from .commands import bench, doctor, explain, export, predict, train
 
-COMMANDS = {"train": train, "predict": predict, "export": export, "doctor": doctor}
+COMMANDS = {
+    "train": train,
+    "predict": predict,
+    "export": export,
+    "explain": explain,
+    "bench": bench,
+    "doctor": doctor,
+}
 
 EXAMPLES = """\
 examples:
@@ -28,6 +35,8 @@ examples:
   xpnet train my.npz --model mlp --epochs 50
   xpnet predict runs/digits-cnn photo.png
   xpnet export runs/digits-cnn         an ONNX file, for other runtimes
+  xpnet explain runs/digits-cnn        a page that walks through it, forward and backward
+  xpnet bench                          milliseconds of a training step, CPU and GPU side by side
   xpnet doctor                         what is installed, and what is missing for a GPU
 """
 

@@ -35,10 +35,16 @@ def num_threads() -> int:
     return _chosen or available_cores()
 
 
+def chosen_threads() -> int | None:
+    """What `set_num_threads` was last given: None for one thread a core."""
+    return _chosen
+
+
 def set_num_threads(n: int | None) -> None:
     """Use n threads on the CPU; None goes back to one for each core.
 
-    Results repeat bit for bit for one seed and one thread count; another count sums in another order.
+    Results repeat bit for bit for one seed and one thread count; another count sums in another order.  Raises
+    ValueError where n is no whole number of at least 1.
     """
     global _chosen
     if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
