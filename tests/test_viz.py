@@ -8,6 +8,7 @@ import pytest
 
 from xpnet import Sequential, layers, metrics, viz
 from xpnet.callbacks import History
+from xpnet.viz.grids import ENLARGED
 
 pytest.importorskip("matplotlib", reason="pictures need matplotlib")
 
@@ -337,9 +338,10 @@ def test_kernels_of_a_layer_are_those_of_the_state_dict():
             assert len(axes) == len(weights)
             tiles = np.ma.filled(axes[1].images[0].get_array(), np.nan)
             KH, KW = weights.shape[2:]
-            np.testing.assert_allclose(tiles[:KH, :KW], weights[1, 0])
-            np.testing.assert_allclose(tiles[:KH, KW + 1 : 2 * KW + 1], weights[1, 1])
-            assert np.isnan(tiles[:, KW]).all()  # a gap between them
+            H, W = KH * ENLARGED, KW * ENLARGED
+            np.testing.assert_allclose(tiles[:H:ENLARGED, :W:ENLARGED], weights[1, 0])
+            np.testing.assert_allclose(tiles[:H:ENLARGED, W + 1 : 2 * W + 1 : ENLARGED], weights[1, 1])
+            assert np.isnan(tiles[:, W]).all()  # a gap between them
             low, high = axes[0].images[0].get_clim()
             assert -low == high == pytest.approx(np.abs(weights).max())  # white is zero
 

@@ -16,18 +16,21 @@ from .errors import unknown
 
 
 class ActivationFunction(Configurable):
-    """Base of the pairs."""
+    """Base of the pairs.  z and y (N, D) or (H, C, W, N); subclasses write `forward` and `backward`."""
 
     keeps_input = False  # whether the slope needs z, so that z must not be overwritten
 
     def forward(self, ops, z, out) -> Any:
+        """Write f(z) to out, which may be z; what `backward` needs: the output, or z."""
         raise NotImplementedError
 
     def backward(self, ops, dy, kept) -> Any:
+        """dL/dz from dL/dy, in dy's own memory; kept: what `forward` returned."""
         raise NotImplementedError
 
     @property
     def name(self) -> str:
+        """What it goes by in `compile` and in files."""
         return next((name for name, cls in TABLE.items() if cls is type(self)), type(self).__name__)
 
     def __call__(self, ops, z):
@@ -59,7 +62,7 @@ class ReLU(ActivationFunction):
 
 
 class LeakyReLU(ActivationFunction):
-    """z where positive, negative_slope * z elsewhere."""
+    """z where positive, negative_slope * z elsewhere.  negative_slope: between 0 and 1."""
 
     def __init__(self, negative_slope: float = 0.2):
         if not 0 < negative_slope < 1:
@@ -77,7 +80,10 @@ class LeakyReLU(ActivationFunction):
 
 
 class ELU(ActivationFunction):
-    """z where positive, alpha (exp(z) - 1) elsewhere; slope 1, or y + alpha.  Clevert et al., 2016."""
+    """z where positive, alpha (exp(z) - 1) elsewhere; slope 1, or y + alpha.  alpha: positive.
+
+    Clevert et al., 2016.
+    """
 
     def __init__(self, alpha: float = 1.0):
         if not alpha > 0:
@@ -231,7 +237,7 @@ ALIASES = {"identity": "linear", "swish": "silu", "logistic": "sigmoid"}
 
 
 def get(activation: str | ActivationFunction | None) -> ActivationFunction:
-    """An activation by name, or the one given; None is linear."""
+    """The activation of that name, or the one given; None is linear.  Raises ValueError for an unknown name."""
     if activation is None:
         return Linear()
     if isinstance(activation, ActivationFunction):

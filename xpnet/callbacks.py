@@ -9,6 +9,7 @@ from .training.live import LivePlot
 from .training.monitors import EarlyStopping, ReduceLROnPlateau
 from .training.rates import LearningRateScheduler
 from .training.recorders import CSVLogger, TensorBoard
+from .training.snapshots import WeightHistory
 
 __all__ = [
     "BackupAndRestore",
@@ -26,5 +27,6 @@ __all__ = [
     "TensorBoard",
     "TerminateOnNaN",
     "WeightAverage",
+    "WeightHistory",
     "find_learning_rate",
 ]

@@ -40,7 +40,7 @@ class Configurable:
     """Base of everything that is saved by its constructor arguments."""
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, by name."""
+        """The constructor's arguments, by name.  Raises TypeError where one is not kept as an attribute."""
         missing = [name for name in arguments(type(self)) if not hasattr(self, name)]
         if missing:
             raise TypeError(

@@ -183,7 +183,8 @@ def set_memory_limit(limit: int | str | None, device: str = "cuda") -> None:
 
     limit: bytes, "4GB", "512MiB", or None for no limit.  device: "cuda" (the first GPU) or "cuda:1".  It is
     the limit of CuPy's memory pool, which other users of CuPy in this process share; the environment variable
-    CUPY_GPU_MEMORY_LIMIT sets it too.  Raises RuntimeError where there is no such GPU.
+    CUPY_GPU_MEMORY_LIMIT sets it too.  Raises RuntimeError where there is no such GPU, ValueError for what is
+    no size.
     """
     size, name = _bytes(limit), str(device).lower()
     if not re.fullmatch("cuda(:[0-9]+)?", name):

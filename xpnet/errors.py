@@ -50,7 +50,10 @@ class DeviceFallbackWarning(UserWarning):
 
 
 def unknown(kind: str, name: object, options: Iterable[str]) -> ValueError:
-    """The error for a name that stands in no table, with the closest ones it may have meant."""
+    """The ValueError for a name that stands in no table, with the closest one it may have meant.
+
+    kind: what it should have been, "layer".  options: the names there are.
+    """
     import difflib
 
     options = sorted(options)
@@ -60,7 +63,9 @@ def unknown(kind: str, name: object, options: Iterable[str]) -> ValueError:
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
-    """A warning that points at the user's line: the first caller outside the package."""
+    """Warn with this message and category, and point at the user's line: the first caller outside the
+    package.
+    """
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("xpnet."):
         frame, level = frame.f_back, level + 1

@@ -19,6 +19,7 @@ class Initializer(Configurable):
 
     @property
     def name(self) -> str:
+        """What layers take it by."""
         return next((name for name, cls in TABLE.items() if cls is type(self)), type(self).__name__)
 
     def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -46,8 +47,10 @@ def _truncated_normal(rng, stddev, shape):
 
 
 class VarianceScaling(Initializer):
-    """Values of variance scale / fan, mode "fan_in", "fan_out" or "fan_avg"; distribution "normal" or
-    "uniform".
+    """Values of variance scale / fan.
+
+    mode: which fan, "fan_in", "fan_out" or "fan_avg", their mean.  distribution: "normal", cut off at two
+    deviations, or "uniform".
     """
 
     def __init__(self, scale: float = 1.0, mode: str = "fan_in", distribution: str = "normal"):
@@ -123,7 +126,7 @@ class RandomUniform(Initializer):
 
 
 class RandomNormal(Initializer):
-    """Normal with the given mean and standard deviation."""
+    """Normal with this mean and, stddev, standard deviation."""
 
     def __init__(self, mean: float = 0.0, stddev: float = 0.05):
         if not stddev >= 0:
@@ -182,7 +185,10 @@ TABLE: dict[str, type[Initializer]] = {
 
 
 def get(initializer: str | Initializer) -> Initializer:
-    """An initialiser by name, or the one given; any callable (rng, shape) will do."""
+    """The initializer of that name, or the one given; any callable (rng, shape) will do.
+
+    Raises ValueError for an unknown name, and for what cannot be called.
+    """
     if isinstance(initializer, str):
         if initializer.lower() not in TABLE:
             raise unknown("initializer", initializer, TABLE)

@@ -18,7 +18,10 @@ from .errors import ShapeError, unknown
 
 
 class Loss(Configurable):
-    """Base.  reduction: "mean" or "sum" over the batch."""
+    """Base.  p (N, K) or (N, K, H, W), y of the same shape.
+
+    reduction: "mean" or "sum" over the batch.  A loss is called with host arrays, loss(y, p, sample_weight).
+    """
 
     from_logits: bool | None = False
     folds: str | None = None  # the activation whose inputs are this loss's logits
@@ -30,10 +33,11 @@ class Loss(Configurable):
 
     @property
     def name(self) -> str:
+        """What it goes by in `compile`, in logs and in files."""
         return next((name for name, cls in TABLE.items() if cls is type(self)), type(self).__name__)
 
     def per_sample(self, ops, p, y) -> tuple[Any, Any]:
-        """Losses (N,), and their derivatives by p, a new array of p's shape."""
+        """Losses (N,), and their derivatives by p, a new array of p's shape; y as `check_targets` left it."""
         raise NotImplementedError(f"{type(self).__name__} has no per_sample")
 
     def soft(self) -> Loss:
@@ -53,8 +57,9 @@ class Loss(Configurable):
         return total, dp
 
     def check_targets(self, y: np.ndarray, out_shape: tuple[int, ...], dtype) -> np.ndarray:
-        """y as this loss wants it for outputs of out_shape (without the batch), or an error that says what is
-        wrong.
+        """y as this loss wants it, in dtype, for outputs of out_shape, (K,) or (K, H, W).
+
+        Raises ShapeError for another shape, ValueError for values that cannot be targets.
         """
         if y.dtype.kind not in "bifu":
             raise ValueError(
@@ -91,8 +96,8 @@ class Loss(Configurable):
 
 
 def total_weight(n: int, weight) -> float:
-    """What a mean over a batch divides by: its weights' sum; 1 where that is zero, so that the mean is zero
-    too.
+    """What a mean over a batch of n divides by: the sum of weight (N,), or n where weight is None; 1 where
+    the sum is zero, so that the mean is zero too.
     """
     return float(n) if weight is None else float(weight.sum()) or 1.0
 
@@ -117,10 +122,11 @@ def _rows(a):
 
 
 class CategoricalCrossentropy(Loss):
-    """-sum over classes of t log q, t one-hot (N, K) or probabilities, q = softmax(p) where from_logits, else
-    p.
+    """-sum over classes of t log q, q = softmax(p) where from_logits, else p.  y = t (N, K), one-hot or
+    probabilities, or (N, K, H, W).
 
-    label_smoothing s: t becomes (1 - s) t + s / K.  Szegedy et al., 2016, section 7.
+    from_logits: whether p are logits.  label_smoothing: by s, t becomes (1 - s) t + s / K.  Szegedy et al.,
+    2016, section 7.
     """
 
     folds = "softmax"
@@ -181,8 +187,9 @@ class CategoricalCrossentropy(Loss):
 
 
 class SparseCategoricalCrossentropy(CategoricalCrossentropy):
-    """-log of the true class's probability; targets are class indices 0 .. K-1, (N,) or (N, 1), or (N, H, W)
-    for maps.
+    """-log of the true class's probability.  y class indices 0 .. K-1, (N,) or (N, 1), or (N, H, W) for maps.
+
+    from_logits, label_smoothing: as in `CategoricalCrossentropy`.
     """
 
     def check_targets(self, y, out_shape, dtype):
@@ -228,15 +235,16 @@ class SparseCategoricalCrossentropy(CategoricalCrossentropy):
 
 
 def one_hot(ops, y, K: int, dtype):
-    """Class indices (N,) or (N, H, W) as rows (N, K) or maps (N, K, H, W) of zeros and a one."""
+    """Class indices y (N,) or (N, H, W) as rows (N, K) or maps (N, K, H, W) of zeros and a one, of dtype."""
     classes = ops.xp.arange(K).reshape((1, -1) + (1,) * (y.ndim - 1))
     return (y[:, None] == classes).astype(dtype)
 
 
 class BinaryCrossentropy(Loss):
     """-(t log q + (1 - t) log(1 - q)), the mean over the outputs; q = sigmoid(p) where from_logits, else p.
+    y = t (N, K), from 0 to 1; (N,) for one output.
 
-    label_smoothing s: t becomes (1 - s) t + s / 2.
+    from_logits: whether p are logits.  label_smoothing: by s, t becomes (1 - s) t + s / 2.
     """
 
     folds = "sigmoid"
@@ -281,7 +289,7 @@ def _tiny(p) -> float:
 
 
 class MeanSquaredError(Loss):
-    """(p - y)^2, the mean over the outputs."""
+    """(p - y)^2, the mean over the outputs.  p, y (N, K); (N,) for one output."""
 
     def per_sample(self, ops, p, y):
         d = p - y
@@ -290,7 +298,7 @@ class MeanSquaredError(Loss):
 
 
 class HalfSquaredError(Loss):
-    """(p - y)^2 / 2, the mean over the outputs: what scikit-learn calls the squared error."""
+    """(p - y)^2 / 2, the mean over the outputs: what scikit-learn calls the squared error.  p, y (N, K)."""
 
     def per_sample(self, ops, p, y):
         d = p - y
@@ -299,7 +307,7 @@ class HalfSquaredError(Loss):
 
 
 class SumSquaredError(Loss):
-    """(p - y)^2, summed over the outputs."""
+    """(p - y)^2, summed over the outputs.  p, y (N, K)."""
 
     def per_sample(self, ops, p, y):
         d = p - y
@@ -307,7 +315,7 @@ class SumSquaredError(Loss):
 
 
 class MeanAbsoluteError(Loss):
-    """|p - y|, the mean over the outputs; slope 0 where they are equal."""
+    """|p - y|, the mean over the outputs; slope 0 where they are equal.  p, y (N, K)."""
 
     def per_sample(self, ops, p, y):
         d = p - y
@@ -317,9 +325,9 @@ class MeanAbsoluteError(Loss):
 
 class Huber(Loss):
     """d^2 / 2 where |d| = |p - y| is at most delta, delta (|d| - delta / 2) beyond; the mean over the
-    outputs.
+    outputs.  p, y (N, K).
 
-    Huber, 1964, "Robust estimation of a location parameter".
+    delta: positive.  Huber, 1964, "Robust estimation of a location parameter".
     """
 
     def __init__(self, delta=1.0, reduction="mean"):
@@ -349,7 +357,10 @@ ALIASES = {"mse": "mean_squared_error", "mae": "mean_absolute_error", "sse": "su
 
 
 def get(loss: str | Loss) -> Loss:
-    """A loss by name, which takes logits or probabilities by what the model ends in; or the one given."""
+    """The loss of that name, which takes logits or probabilities by what the model ends in, or the one given.
+
+    Raises ValueError for an unknown name.
+    """
     if isinstance(loss, Loss):
         return loss
     name = ALIASES.get(str(loss).lower(), str(loss).lower())

@@ -17,10 +17,11 @@ from .errors import ShapeError, unknown
 
 
 class Metric(Configurable):
-    """Base.
+    """Base.  p (N, K) or (N, K, H, W), y (N,), (N, K), (N, H, W) or (N, K, H, W).
 
-    ranks_only: whether the order of a sample's outputs is all it looks at, so that logits do.  better: "max"
-    or "min", which is the better figure; None where nobody can say.
+    A metric is called with host arrays, metric(y, p, sample_weight).  ranks_only: whether the order of a
+    sample's outputs is all it looks at, so that logits do.  better: "max" or "min", which is the better
+    figure; None where nobody can say.
     """
 
     ranks_only = False
@@ -29,14 +30,15 @@ class Metric(Configurable):
 
     @property
     def name(self) -> str:
+        """What it goes by in `compile`, in logs and in files."""
         return next((name for name, cls in TABLE.items() if cls is type(self)), type(self).__name__.lower())
 
     def sums(self, ops, p, y, w):
-        """A vector (S,) that adds up over samples."""
+        """A vector (S,) that adds up over samples, of which each weighs w (N,)."""
         raise NotImplementedError(f"{type(self).__name__} has no sums")
 
     def result(self, total: np.ndarray):
-        """The figure, from the sum over all samples."""
+        """The figure, from the total (S,) over all samples."""
         return float(total[0] / total[1]) if total[1] else 0.0
 
     def __call__(self, y_true, y_pred, sample_weight=None):
@@ -104,7 +106,7 @@ class Accuracy(Metric):
 
 
 class TopKCategoricalAccuracy(Metric):
-    """The share of samples whose class is among the k largest outputs; ties count against it."""
+    """The share of samples whose class is among the k largest outputs; ties count against it.  k: at least 1."""
 
     ranks_only = True
     better = "max"
@@ -151,7 +153,7 @@ class SparseCategoricalAccuracy(BinaryAccuracy):
 
 
 class SparseTopKCategoricalAccuracy(TopKCategoricalAccuracy):
-    """TopKCategoricalAccuracy by Keras's name for targets that are class indices."""
+    """TopKCategoricalAccuracy by Keras's name for targets that are class indices.  name: in logs."""
 
     name = ""
 
@@ -161,7 +163,7 @@ class SparseTopKCategoricalAccuracy(TopKCategoricalAccuracy):
 
 
 class _Counts(Metric):
-    """Base of the metrics that follow from true positives, false positives and false negatives of each class.
+    """p (N, K), y (N,) or (N, K).
 
     average: "macro" (mean of the classes' figures), "micro" (of the counts), or None (a figure a class).  For
     one yes-or-no output, the figure of "yes".  0 / 0 counts as 0, as in scikit-learn.
@@ -318,7 +320,9 @@ ALIASES = {
 
 
 def get(metric: str | Metric) -> Metric:
-    """A metric by name, or the one given."""
+    """The metric of that name, or the one given: "top_3_accuracy", too.  Raises ValueError for an unknown
+    name.
+    """
     if isinstance(metric, Metric):
         return metric
     name = ALIASES.get(str(metric).lower(), str(metric).lower())

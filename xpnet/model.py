@@ -40,7 +40,7 @@ class Sequential(Network):
     data_format="channels_last"); without it the model takes its shapes from the first layer's input_shape, or
     from the first data it sees.  device: "auto" (a GPU where one works), "cpu", "cuda", "cuda:1".  precision:
     "auto", "float32", "tf32", "bfloat16", "float64".  seed: fixes initial weights, shuffles and dropout
-    masks; None draws one.
+    masks; None draws one.  name: shown by `summary`.
     """
 
     def _prepare(self) -> None:
@@ -61,9 +61,13 @@ class Sequential(Network):
     ) -> None:
         """Choose how to train.
 
-        loss: a name takes logits, unless the model ends in the softmax (or sigmoid) that belongs to it, which
-        training then folds into the loss; an object takes what its from_logits says.  metrics: names or
-        objects.  run_eagerly, jit_compile: taken, so that Keras scripts run; they change nothing.
+        optimizer: a name or an object of `xpnet.optimizers`.  loss: a name takes logits, unless the model
+        ends in the softmax (or sigmoid) that belongs to it, which training then folds into the loss; an
+        object takes what its from_logits says.  metrics: names or objects.  run_eagerly, jit_compile: taken,
+        so that Keras scripts run; they change nothing.
+
+        Raises ValueError without a loss, for an unknown name, for metrics of one name, and for an optimizer
+        that belongs to another model.
         """
         if loss is None:
             raise ValueError(f"compile needs a loss. Expected one of: {', '.join(sorted(losses.TABLE))}")
@@ -111,18 +115,25 @@ class Sequential(Network):
         x: (N, ...) in the model's input shape, which may be a memory map; y: targets as the loss wants them.
         Or x alone: batches (x, y) or (x, y, sample_weight) from a generator, a list, a PyTorch DataLoader or
         a Keras PyDataset.  batch_size: samples a step, 32 where nothing is said, 1 for on-line training,
-        "full" for the whole data set.  steps_per_epoch: batches an epoch, where it is not all of them.
+        "full" for the whole data set.  shuffle: the samples, anew for each epoch; batches come as they are.
+        initial_epoch: the number of epochs done before.  steps_per_epoch: batches an epoch, where it is not
+        all of them.  callbacks: one or a list of `xpnet.callbacks`.
         augment: changes to the training samples, from `xpnet.data`, in order.  verbose: 0 quiet, 1 (or
         "auto") a progress bar, 2 a line an epoch.
 
         validation_split: the share of the samples that is held out, drawn at random with the classes in
         proportion (stratify=False: without); validation_data: (x, y), (x, y, sample_weight) or batches, of
-        which validation_steps are taken; validation_freq: every so many epochs, or the epochs, from 1.
-        class_weight: {class: weight} or "balanced".  Figures are means over samples, as weighted, also where
+        which validation_steps are taken; validation_batch_size: samples at once, as many as in training
+        unless said; validation_freq: every so many epochs, or the epochs, from 1.  class_weight: {class:
+        weight} or "balanced".  sample_weight: (N,).
+
+        Figures are means over samples, as weighted, also where
         the loss is reduced to a sum (`train_on_batch` returns that sum).
 
-        Raises NonFiniteError where the loss or gradient turns NaN or infinite, with the weights of the step
-        before; what the data or a callback raise comes through, with the weights of the last step.
+        Raises NotCompiledError before `compile`; ShapeError or ValueError for data that do not fit the model,
+        or arguments that do not fit each other; NonFiniteError where the loss or gradient turns NaN or
+        infinite, with the weights of the step before; what the data or a callback raise comes through, with
+        the weights of the last step.
         """
         self._need_compiled()
         epochs, initial_epoch = whole("epochs", epochs, 0), whole("initial_epoch", initial_epoch, 0)
@@ -176,8 +187,12 @@ class Sequential(Network):
         """Loss and metrics in inference, means over samples: [loss, *metrics], the loss alone where there are
         none.
 
-        x, y: as in `fit`, or x alone for batches, of which `steps` are taken.  callbacks: hear on_test_begin
-        and on_test_end.  verbose: taken, so that Keras scripts run; nothing is printed.
+        x, y, sample_weight: as in `fit`, or x alone for batches, of which `steps` are taken.  batch_size:
+        samples at once, which changes memory and time, not the figures.  callbacks: hear on_test_begin and
+        on_test_end.  verbose: taken, so that Keras scripts run; nothing is printed.  return_dict: the figures
+        by name instead.
+
+        Raises NotCompiledError before `compile`, ShapeError or ValueError for data that do not fit.
         """
         self._need_compiled()
         listeners = listed(callbacks)
@@ -202,9 +217,11 @@ class Sequential(Network):
     def predict(self, x, batch_size: int | None = None, verbose: int = 0, steps: int | None = None):
         """The last layer's output for every sample: (N, K), or maps in the model's data_format.
 
-        Works in blocks of batch_size samples, so memory stays bounded.  NumPy in, NumPy out; arrays of the
-        model's own GPU in, arrays of that GPU out.  x may yield batches, x alone or (x, y), of which `steps`
-        are taken.
+        x: (N, ...) in the model's input shape, or batches, x alone or (x, y), of which `steps` are taken.
+        NumPy in, NumPy out; arrays of the model's own GPU in, arrays of that GPU out.  batch_size: samples at
+        once, so that memory stays bounded.  verbose: taken, so that Keras scripts run; nothing is printed.
+
+        Raises ShapeError where x does not fit the model.
         """
         if is_stream(x):
             return self._predict_batches(x, batch_size, steps)
@@ -229,7 +246,11 @@ class Sequential(Network):
 
     @on_device
     def train_on_batch(self, x, y, sample_weight=None, class_weight=None, return_dict: bool = False):
-        """One step of `fit` on one batch: the loss before the step (and metrics), as floats."""
+        """One step of `fit` on one batch: the loss before the step, or [loss, *metrics], as floats.
+
+        x (N, ...), y, sample_weight, class_weight: as in `fit`.  return_dict: the figures by name instead.
+        Raises what `fit` raises.
+        """
         self._need_compiled()
         data = self._data(x, y, sample_weight, class_weight)
         step = self.train_step()
@@ -252,6 +273,9 @@ class Sequential(Network):
     def gradients(self, x, y, sample_weight=None) -> dict[str, np.ndarray]:
         """dL/dW of every parameter in training mode, by its name in `state_dict`; nothing of the model
         changes.
+
+        x (N, ...), y, sample_weight: as in `fit`.  The arrays have the shapes that `state_dict` has.  Raises
+        NotCompiledError before `compile`, ShapeError or ValueError for data that do not fit.
         """
         self._need_compiled()
         data = self._data(x, y, sample_weight)
@@ -291,29 +315,39 @@ class Sequential(Network):
         return self._train_step[1]
 
     def shuffled(self, n: int) -> np.ndarray:
-        """The order of n samples in the next epoch: it follows from the seed and the epochs so far."""
+        """The order of n samples in the next epoch, (N,): it follows from the seed and the epochs so far."""
         return np.random.default_rng([self.seed, 1, self.epochs_trained]).permutation(n)
 
     def predict_on_batch(self, x):
-        """`predict` of one batch."""
+        """`predict` of one batch, x (N, ...)."""
         return self.predict(x, batch_size=len(x))
 
     def test_on_batch(self, x, y, sample_weight=None, return_dict: bool = False):
-        """`evaluate` of one batch."""
+        """`evaluate` of one batch, x (N, ...) and y; sample_weight, return_dict: as there."""
         return self.evaluate(x, y, batch_size=len(x), sample_weight=sample_weight, return_dict=return_dict)
 
     def __call__(self, x, training: bool = False):
-        """The outputs for x; training=True: as in training, with masks and statistics of the batch."""
+        """The outputs for x (N, ...), at once; training=True: as in training, with masks and statistics of
+        the batch.
+        """
         return self.forward(x, train=training)[0]
 
     def get_weights(self, layer: Layer | None = None) -> list[np.ndarray]:
-        """The arrays of all layers, or of one, in Keras's order and shapes; `state_dict` has PyTorch's."""
+        """Copies of the arrays of all layers, or of one, in Keras's order and shapes; `state_dict` has
+        PyTorch's.
+
+        layer: one of the model's.
+        """
         from .interop import keras
 
         return keras.get_weights(self, layer)
 
     def set_weights(self, weights, layer: Layer | None = None) -> None:
-        """Write what `get_weights` gave, here or in the same Keras model."""
+        """Write what `get_weights` gave, here or in the same Keras model.
+
+        weights: a list of arrays.  layer: one of the model's, to which they belong.  Raises ShapeError where
+        their number or a shape does not fit; then nothing changes.
+        """
         from .interop import keras
 
         keras.set_weights(self, weights, layer)
@@ -329,7 +363,8 @@ class Sequential(Network):
 
         A filepath that ends in .keras gets a file that Keras opens too.  training=True: the optimizer's
         state, step and shuffle state too, so that a run resumed at an epoch's end goes on to the bit.
-        metadata: text of your own, by name.  The file is written whole or not at all.
+        metadata: text of your own, by name.  overwrite: False refuses a filepath that is there.  The file is
+        written whole or not at all.
         """
         from .interop.saving import save_model
 
@@ -340,6 +375,7 @@ class Sequential(Network):
         that ends in .h5 gets Keras's own format.
 
         names: what the arrays are called in a module of another make, {"0": "conv1"} or a function.
+        overwrite: False refuses a filepath that is there.
         """
         from .interop.weights import save_weights
 
@@ -351,6 +387,8 @@ class Sequential(Network):
 
         filepath: a safetensors file, a .weights.h5 or a .keras file.  strict=False takes what fits by name,
         skip_mismatch=True what fits by name and shape.  names: as in `save_weights`.
+
+        Raises FileNotFoundError, ModelFileError where the file is damaged, ShapeError where it does not fit.
         """
         from .interop.weights import load_weights
 
@@ -483,9 +521,9 @@ def load_model(
     """The model that `Sequential.save` wrote, compiled as it was (compile=False: not), or that of a .keras
     file.
 
-    device: as in Sequential.  custom_objects: your own classes by name, where the model has any.
-    Raises FileNotFoundError, or ModelFileError where the file is corrupt or not xpnet's.  Nothing is
-    unpickled.
+    filepath: a .safetensors or .keras file.  device: as in `Sequential`.  custom_objects: your own classes by
+    name, where the model has any.  Nothing is unpickled.  Raises FileNotFoundError, or ModelFileError where
+    the file is corrupt or not xpnet's.
     """
     from .interop.saving import read_model
 

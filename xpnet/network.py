@@ -91,8 +91,10 @@ class Network:
     # -- structure -------------------------------------------------------------------------------------------
 
     def add(self, layer: Layer | Input) -> None:
-        """Append a layer.  Parameters, running statistics and optimizer state of the others stay as they
-        are.
+        """Append a layer.  Parameters, running statistics and optimizer state of the others stay as they are.
+
+        Raises TypeError for what is no layer, ValueError for one that stands in a model already, ShapeError
+        where it does not fit; then the model is what it was.
         """
         self._append(layer)
         try:
@@ -105,7 +107,7 @@ class Network:
             raise
 
     def pop(self) -> Layer:
-        """Remove the last layer and return it."""
+        """Remove the last layer and return it.  Raises ValueError where there is none."""
         if not self.layers:
             raise ValueError("there is no layer to remove")
         layer = self.layers.pop()
@@ -117,7 +119,10 @@ class Network:
         return layer
 
     def to(self, device) -> Self:
-        """Move the model, with its optimizer state, to another device; the model itself."""
+        """Move the model, with its optimizer state, to another device; the model itself.
+
+        device: as in the constructor.
+        """
         saved = None if self.params is None else self._snapshot()
         self._use_device(device)
         if saved is not None:
@@ -125,8 +130,10 @@ class Network:
         return self
 
     def build(self, input_shape: Shape | int) -> None:
-        """Fix the shapes and draw the weights, without waiting for data.  input_shape: as in the
-        constructor.
+        """Fix the shapes and draw the weights, without waiting for data.
+
+        input_shape: as in the constructor.  Raises ShapeError where the layers do not fit it, or the model
+        has been built for another.
         """
         shape = self._internal(input_shape)
         if self.params is None:
@@ -139,6 +146,7 @@ class Network:
 
     @property
     def built(self) -> bool:
+        """Whether the shapes are known and the weights drawn."""
         return self.params is not None
 
     @property
@@ -167,7 +175,10 @@ class Network:
         return list(_walk(self.layers))
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
-        """The layer of that name (those inside containers too), or at that place among `layers`."""
+        """The layer of that name (those inside containers too), or at that index among `layers`.
+
+        Raises ValueError where there is none, or both or neither are given.
+        """
         if (name is None) == (index is None):
             raise ValueError(f"get_layer takes a name or an index. Received: name={name!r}, index={index!r}")
         if index is not None:
@@ -180,7 +191,10 @@ class Network:
         raise unknown("layer", name, [layer.label for layer in self.all_layers()])
 
     def summary(self, print_fn=print) -> None:
-        """Print a table of the layers: name, output shape, parameters."""
+        """Print a table of the layers: name, output shape, parameters.
+
+        print_fn: called with each line.  Raises NotBuiltError before the shapes are known.
+        """
         chain = self._need_built()
         rows = [("layer", "output shape", "parameters")]
 
@@ -208,8 +222,14 @@ class Network:
         params = self.params
         print_fn(f"{params.count():,} parameters, of which {params.count(trainable=False):,} are not trained")
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the layers with their shapes, parameters and costs."""
+        from .viz import notebook
+
+        return notebook.card(notebook.network(self))
+
     def count_params(self) -> int:
-        """Trained and frozen parameters, running statistics not counted."""
+        """How many numbers are trained or frozen, running statistics not counted."""
         self._need_built()
         return self.params.count()
 
@@ -217,8 +237,10 @@ class Network:
 
     @on_device
     def forward(self, x, *, train: bool = False):
-        """(y, caches): outputs for x, and what `backward` needs.  In training mode dropout masks and batches
-        normalise.
+        """(y, caches): the outputs for x (N, ...), as `predict` has them, and what `backward` needs.
+
+        train: whether dropout masks and BatchNormalization takes the batch's own statistics.  Raises
+        ShapeError where x does not fit.
         """
         x = self._inputs(x)
         with np.errstate(all="ignore"):
@@ -228,8 +250,10 @@ class Network:
 
     @on_device
     def backward(self, dy, caches):
-        """dL/dx from dL/dy and the caches of a forward, which are used up; the parameters' gradients go to
-        the layers.
+        """dL/dx, of x's shape, from dL/dy and the caches of a forward, which are used up.
+
+        dy: of y's shape.  The parameters' gradients go to the layers: layer.dweight, layer.dbias.  Raises
+        ShapeError for another shape of dy, ValueError for caches that are not those of one forward.
         """
         chain = self._need_built()
         if not isinstance(caches, list) or len(caches) != len(chain.layers):
@@ -255,6 +279,8 @@ class Network:
     def layer_outputs(self, x, *, train: bool = False) -> dict[str, np.ndarray]:
         """What each of `layers` makes of x, by the layer's name: (N, C, H, W), in the model's data_format, or
         (N, D); on the host.
+
+        x: (N, ...) in the model's input shape.  train: as in `forward`.
         """
         x = self._inputs(x)
         outputs = {}
@@ -266,16 +292,21 @@ class Network:
         return outputs
 
     def enter(self, x, ops, copy: bool = False):
-        """Conventional x as the layers want it: packed to (H, C, W, N), or (N, D); in the model's type."""
+        """Conventional x as the layers want it: packed to (H, C, W, N), or (N, D); in the model's type.
+
+        ops: the operations of the device it goes to.  copy: the result shares no memory with x.
+        """
         return ops.enter(x, self.dtype, self._last, copy)
 
     def leave(self, y):
-        """A layer's output with the samples first: (N, C, H, W) or (N, D)."""
+        """A layer's output y with the samples first: (N, C, H, W) or (N, D)."""
         return self.ops.unpack(y) if y.ndim == 4 else y
 
     def infer(self, h, folded=None, layers=None):
-        """The output of the layers (or of their twins) in inference, without the last activation where it is
-        folded into the loss.
+        """The output of the layers for h, (H, C, W, N) or (N, D), in inference.
+
+        layers: twins that stand for them.  folded: the activation that the loss contains, which is left out
+        at the end.
         """
         layers = layers or self._need_built().layers
         if folded is not None:
@@ -302,10 +333,10 @@ class Network:
 
     @on_device
     def load_state_dict(self, state, strict: bool = True) -> None:
-        """Copy the arrays (or PyTorch tensors) of a state_dict in.  Nothing is changed unless every name and
-        shape fits.
+        """Copy the arrays (or PyTorch tensors) of a state_dict in.
 
-        strict=False takes what fits by name and leaves the rest.
+        state: {name: array}.  strict=False takes what fits by name and leaves the rest.  Raises ShapeError
+        where a name or shape does not fit, ValueError for what are no numbers; then nothing changes.
         """
         self._need_built()
         slots = dict(self._named_slots())

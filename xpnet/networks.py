@@ -49,8 +49,9 @@ def mlp(
 ) -> list[Layer]:
     """Dense layers, for vectors and images alike.
 
-    hidden: their units, 500-250-100 from 256 inputs on, else 64-64.  dropout: the share of the units of each
-    that is silenced in training.
+    input_shape: of one sample, (C, H, W) or (D,).  classes: K.  hidden: their units, 500-250-100 from 256
+    inputs on, else 64-64.  dropout: the share of the units of each that is silenced in training.  activation:
+    of the hidden layers.
     """
     if hidden is None:
         hidden = (500, 250, 100) if math.prod(input_shape) >= 256 else (64, 64)
@@ -63,6 +64,8 @@ def cnn(input_shape: Shape, classes: int) -> list[Layer]:
 
     Images below 14x14 keep their size through 10 filters, twice, and go on to 200-200, the network of the
     digits tutorials; larger ones get 32 and 64 filters and 128 units, the classic for MNIST.
+
+    input_shape: of one sample, (C, H, W).  classes: K.  Raises ShapeError for samples that are no images.
     """
     if _least_side("cnn", input_shape, 2) < SMALL_IMAGE:
         relu = {"activation": "relu", "kernel_initializer": "he_normal"}  # He et al., 2015
@@ -99,6 +102,9 @@ def lenet(
 ) -> list[Layer]:
     """5x5 convolutions with 6 and 16 filters, each pooled, then 120-84-K.
 
+    input_shape: of one sample, (C, H, W), at least 12x12.  classes: K.  filters, hidden: how many.
+    activation: of all layers but the last.  Raises ShapeError for smaller images.
+
     Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Gradient-based learning applied to document recognition, 1998.
     """
     _least_side("lenet", input_shape, 12)
@@ -125,10 +131,12 @@ def vgg(
 ) -> list[Layer]:
     """Blocks of 3x3 convolutions, each pooled, then K: by default twice 64, twice 128 and twice 256 filters.
 
-    depth: 11, 13, 16 or 19 for those of the paper, 7 for a short member of the family.  blocks: the filters
-    of each block in its place.  batch_norm: normalise after each convolution.  hidden: units of dense layers
-    before the last, with dropout: (4096, 4096) in the paper, none where the images are small.  Parameters go
-    by the names of torchvision's `vgg(...).features`.
+    input_shape: of one sample, (C, H, W), which every block halves.  classes: K.  depth: 11, 13, 16 or 19 for
+    those of the paper, 7 for a short member of the family.  blocks: the filters of each block in its place.
+    batch_norm: normalise after each convolution.  hidden: units of dense layers before the last, with
+    dropout: (4096, 4096) in the paper, none where the images are small.  Parameters go by the names of
+    torchvision's `vgg(...).features`.  Raises ShapeError for images that are too small, ValueError for
+    another depth.
 
     K. Simonyan, A. Zisserman, Very deep convolutional networks for large-scale image recognition, 2015.  Its
     depth needs He's initial weights to start learning.
@@ -152,8 +160,9 @@ def vgg(
 def resnet9(input_shape: Shape, classes: int, *, width: int = 64, logit_scale: float = 0.125) -> list[Layer]:
     """Eight convolutions, two pairs of them beside a short cut, for images of the size of CIFAR-10's.
 
-    width: filters of the first, a half, a quarter and an eighth of those that follow.  logit_scale: factor of
-    the logits, which keeps the first, large steps of a short training stable.
+    input_shape: of one sample, (C, H, W), at least 8x8.  classes: K.  width: filters of the first, a half, a
+    quarter and an eighth of those that follow.  logit_scale: factor of the logits, which keeps the first,
+    large steps of a short training stable.
 
     D. Page, How to train your ResNet, 2018: the network that led DAWNBench's list for CIFAR-10.
     """
@@ -182,7 +191,7 @@ def resnet18(input_shape: Shape, classes: int, *, width: int = 64) -> list[Layer
     """Four stages of two blocks with a short cut; all but the first halve the map and double the filters.
 
     The form for small images: one 3x3 convolution before the stages in place of a 7x7 with a pooling.
-    width: filters of the first stage.
+    input_shape: of one sample, (C, H, W).  classes: K.  width: filters of the first stage.
 
     K. He, X. Zhang, S. Ren, J. Sun, Deep residual learning for image recognition, 2016 (table 1; short cuts
     of type B).
@@ -216,7 +225,11 @@ BUILDERS = {
 
 
 def build(name: str, input_shape: Shape, classes: int, **options) -> list[Layer]:
-    """The layers of the network that goes by this name; options: of its builder."""
+    """The layers of the network that goes by this name.
+
+    name: "mlp", "cnn", "lenet", "vgg", "resnet9" or "resnet18".  input_shape, classes, options: what its
+    builder takes.  Raises ValueError for another name, ShapeError where the samples do not suit it.
+    """
     if name not in BUILDERS:
         raise unknown("model", name, BUILDERS)
     return BUILDERS[name](input_shape, classes, **options)

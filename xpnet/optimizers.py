@@ -29,6 +29,8 @@ class Optimizer(Configurable):
     lr weight_decay p at each step (decoupled, as in Keras; Loshchilov & Hutter, 2019).  Of the gradient:
     clipnorm limits each parameter's norm, global_clipnorm the norm of all together, clipvalue each element.
     gradient_accumulation_steps: update once in so many batches, by the mean of their gradients.
+
+    Raises ValueError for values that cannot be, TypeError for arguments it does not know.
     """
 
     state: tuple[str, ...] = ()  # names of the flat arrays that update is given
@@ -91,12 +93,12 @@ class Optimizer(Configurable):
         return (*self.state, GATHERED) if self.every > 1 else self.state
 
     def count(self, batches: int = 1) -> None:
-        """So many batches more have been trained on, or fewer where negative."""
+        """So many batches more have been trained on, or fewer where `batches` is negative."""
         done = self.iterations * self.every + self.gathered + batches
         self.iterations, self.gathered = divmod(done, self.every)
 
     def rate(self) -> float:
-        """The learning rate of the next step; ValueError where a schedule yields what is none."""
+        """The learning rate of the next step.  Raises ValueError where a schedule yields what is none."""
         rate: Any = self.learning_rate
         if callable(rate):
             rate = rate(self.iterations)
@@ -104,7 +106,7 @@ class Optimizer(Configurable):
         return float(rate)
 
     def initial(self, name: str) -> float:
-        """What a state array holds before the first step."""
+        """What the state array of this name holds before the first step."""
         return 0.0
 
     def __getstate__(self):
@@ -112,8 +114,10 @@ class Optimizer(Configurable):
         return {key: value for key, value in self.__dict__.items() if key != "owner"}
 
     def step(self, xp, p, g, state: list[Any], lr, t, norm) -> None:
-        """One step on flat arrays, in place: clip g, decay p, update.  norm: of the whole gradient, each of
-        its elements clipped.
+        """One step on flat arrays, in place: clip g, decay p, update.
+
+        p, g: flat arrays of parameters and gradient.  state: those of the optimizer.  lr: the rate.  t: the
+        step's number from 1.  norm: of the whole gradient, each of its elements clipped.
         """
         if self.clipvalue is not None:
             g = xp.minimum(xp.maximum(g, -self.clipvalue), self.clipvalue)
@@ -124,12 +128,15 @@ class Optimizer(Configurable):
         self.update(xp, p, g, state, lr, t)
 
     def update(self, xp, p, g, state: list[Any], lr: float, t: int) -> None:
-        """The optimizer's own formula on flat arrays, in place; g may be written too."""
+        """The optimizer's own formula on flat arrays p, g and state, in place; g may be written too.
+
+        lr: the rate.  t: the step's number from 1.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no update")
 
 
 def check_rate(what: str, rate) -> None:
-    """ValueError where rate is no learning rate."""
+    """Raises ValueError, which begins with `what`, where rate is no learning rate."""
     if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 <= float(rate) <= LARGEST:
         raise ValueError(f"{what} a finite number of at least 0. Received: {rate!r}")
 
@@ -163,6 +170,8 @@ class SGD(Optimizer):
 
     As in PyTorch; Keras keeps -lr v, which is the same at a constant rate.  Sutskever et al., 2013, eq. 1 to
     4.
+
+    momentum: at least 0, below 1.  nesterov: look ahead, which needs a momentum.
     """
 
     def __init__(self, learning_rate=0.01, momentum=0.0, nesterov=False, **common):
@@ -185,7 +194,7 @@ class SGD(Optimizer):
 class Adagrad(Optimizer):
     """h += g^2;  p -= lr g / (sqrt(h) + epsilon).  Duchi et al., 2011.
 
-    initial_accumulator_value: h before the first step; it and epsilon may be 0.
+    initial_accumulator_value: h before the first step.  epsilon: it and the former may be 0.
     """
 
     state = ("accumulator",)
@@ -214,7 +223,8 @@ class Adagrad(Optimizer):
 class RMSprop(Optimizer):
     """v = rho v + (1 - rho) g^2;  p -= lr g / (sqrt(v) + epsilon).  Tieleman & Hinton, 2012, lecture 6.5.
 
-    centered: v minus the square of g's own running mean.  momentum: as in SGD, of the scaled gradient.
+    rho: share that v keeps.  momentum: as in SGD, of the scaled gradient.  centered: v minus the square of
+    g's own running mean.
     """
 
     def __init__(self, learning_rate=0.001, rho=0.9, momentum=0.0, epsilon=1e-7, centered=False, **common):
@@ -249,6 +259,8 @@ class Adam(Optimizer):
     m' = m / (1 - b1^t) and v' = v / (1 - b2^t) undo the start from zero.  Kingma & Ba, 2015, algorithm 1,
     which is PyTorch's form; Keras takes the variant at the end of its section 2, where epsilon is not divided
     by sqrt(1 - b2^t).
+
+    beta_1, beta_2: b1 and b2, what m and v keep.
     """
 
     state = ("m", "v")
@@ -274,6 +286,8 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay, 0.004 by default, as in Keras.  Loshchilov & Hutter, 2019, algorithm
     2.
+
+    beta_1, beta_2, epsilon: as in `Adam`.
     """
 
     def __init__(
@@ -292,7 +306,10 @@ TABLE: dict[str, type[Optimizer]] = {
 
 
 def get(optimizer: str | Optimizer) -> Optimizer:
-    """An optimizer by name with its defaults ("momentum" is SGD with momentum 0.9), or the one given."""
+    """The optimizer of that name with its defaults, "momentum" being SGD with momentum 0.9, or the one given.
+
+    Raises ValueError for an unknown name.
+    """
     if isinstance(optimizer, Optimizer):
         return optimizer
     name = str(optimizer).lower()

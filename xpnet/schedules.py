@@ -10,9 +10,10 @@ from .config import Configurable
 
 
 class Schedule(Configurable):
-    """Base: __call__(step) -> learning rate."""
+    """Base of schedules, which are called with a step and return its learning rate."""
 
     def __call__(self, step: int) -> float:
+        """The rate at this step, from 0."""
         raise NotImplementedError(f"{type(self).__name__} has no __call__")
 
 
@@ -22,7 +23,7 @@ def _steps(kind: str, name: str, value) -> None:
 
 
 class Constant(Schedule):
-    """The same rate for ever."""
+    """The same learning_rate for ever."""
 
     def __init__(self, learning_rate):
         self.learning_rate = learning_rate
@@ -32,7 +33,7 @@ class Constant(Schedule):
 
 
 class StepDecay(Schedule):
-    """Times factor once in every `every` steps."""
+    """initial_learning_rate, times factor once in every `every` steps."""
 
     def __init__(self, initial_learning_rate, every, factor=0.1):
         _steps("StepDecay", "every", every)
@@ -58,7 +59,9 @@ class PiecewiseConstantDecay(Schedule):
 
 
 class ExponentialDecay(Schedule):
-    """initial decay_rate^(step / decay_steps); with staircase, only whole multiples of decay_steps count."""
+    """initial_learning_rate decay_rate^(step / decay_steps); with staircase, only whole multiples of
+    decay_steps count.
+    """
 
     def __init__(self, initial_learning_rate, decay_steps, decay_rate, staircase=False):
         _steps("ExponentialDecay", "decay_steps", decay_steps)
@@ -93,8 +96,9 @@ class CosineDecay(Schedule):
 
 
 class WarmUp(Schedule):
-    """A line from 0 up to the rate that follows, over the first steps; then the schedule (or rate), from its
-    step 0.
+    """A line from 0 up to the rate that follows; then the schedule, from its step 0.
+
+    schedule: an object, or a rate.  steps: of the line.
     """
 
     def __init__(self, schedule, steps):

@@ -14,8 +14,10 @@ from .errors import GradientError
 def numerical_gradient(f: Callable[[np.ndarray], Any], a: np.ndarray, eps: float = 1e-4) -> np.ndarray:
     """df/da by central differences, (f(a + eps) - f(a - eps)) / (2 eps) for one element after another.
 
-    f is called with a, whose elements are changed in place and put back: f may also look at a without its
-    argument. a: float array of any shape.  Two calls of f an element: for teaching and testing.
+    f: is called with a, whose elements are changed in place and put back, so f may also look at a without its
+    argument.  a: float array of any shape.  Two calls of f an element: for teaching and testing.
+
+    Raises TypeError where a is no float array.
     """
     if not isinstance(a, np.ndarray) or a.dtype.kind != "f":
         raise TypeError(
@@ -47,8 +49,12 @@ def check_gradients(
     at a time.
 
     The model is copied to float64 first; dropout masks stay fixed between the two sides.  Returns the largest
-    relative error |g.v - difference| / (|g| |v|) by parameter name; GradientError, with both sides printed,
-    beyond tolerance.
+    relative error |g.v - difference| / (|g| |v|) by parameter name.
+
+    x (N, ...), y, sample_weight: as in `Sequential.fit`.  eps: the step of the differences.  tolerance: the
+    largest error that is none.  directions: how many for each parameter.  seed: of the directions.
+
+    Raises GradientError, with both sides printed, beyond tolerance.
     """
     model = as_float64(model)
     x, y = np.asarray(x), np.asarray(y)
@@ -82,7 +88,7 @@ def check_gradients(
 
 
 def as_float64(model):
-    """A copy of a model that computes in float64."""
+    """A copy of the model that computes in float64."""
     state = model.__getstate__() | {"precision": "float64", "history": None}
     twin = model.__class__.__new__(model.__class__)
     twin.__setstate__(copy.deepcopy(state))

@@ -10,7 +10,10 @@ _seeds: np.random.Generator | None = None
 
 
 def set_random_seed(seed: int) -> None:
-    """Fix what is drawn from here on: by Python's random, by NumPy's, and for models made without a seed."""
+    """Fix what is drawn from here on: by Python's random, by NumPy's, and for models made without a seed.
+
+    seed: a whole number.
+    """
     global _seeds
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - scripts may draw their data from it
@@ -25,15 +28,17 @@ def fresh_seed() -> int:
 
 
 def normalize(x, axis: int = -1, order: int = 2) -> np.ndarray:
-    """x divided by its norm of that order along an axis; what is zero throughout stays zero."""
+    """x of any shape divided by its norm of that order along an axis; what is zero throughout stays zero."""
     x = np.asarray(x)
     norm = np.atleast_1d(np.linalg.norm(x, order, axis, keepdims=True))
     return x / np.where(norm == 0, 1, norm).astype(x.dtype if x.dtype.kind == "f" else np.float64)
 
 
 def to_categorical(x, num_classes: int | None = None) -> np.ndarray:
-    """Class indices (...,) as one-hot rows (..., K), float32.  num_classes: K, by default the largest index +
-    1.
+    """Class indices x (...,) or (..., 1) as one-hot rows (..., K), float32.
+
+    num_classes: K, by default the largest index + 1.  Raises ValueError for an index that is no whole number
+    from 0 to K - 1.
     """
     x = np.asarray(x)
     if x.ndim > 1 and x.shape[-1] == 1:

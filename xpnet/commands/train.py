@@ -6,8 +6,10 @@ import argparse
 import contextlib
 import json
 import math
+import shlex
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,7 +23,8 @@ Train a network, tell its accuracy on the test samples, and save it.
 
 Without arguments: a convolutional network on scikit-learn's handwritten digits, on the best device there is.
 DIR receives model.safetensors, history.json, samples.npz (a few test samples to try `xpnet predict` on)
-and, where matplotlib is installed, history.png with the training curves.
+and, where matplotlib and Jinja2 are installed, history.png with the training curves and report.html, which
+shows what the model has learned, what it gets wrong, and how to run it again.
 """
 EXAMPLES = """\
 examples:
@@ -185,7 +188,7 @@ def run(args: argparse.Namespace) -> int:
         start = time.perf_counter()
         history = fit(model, data, args)
         seconds = time.perf_counter() - start
-        report(model, data, history, seconds)
+        tell(model, data, history, seconds)
         write_all(folder, model, data, history, args, seconds)
     except BaseException:
         if made:  # an empty folder would only push the next run's name up
@@ -341,7 +344,7 @@ def _bar(epochs: int):
     return RunBar()
 
 
-def report(model, data: Data, history, seconds: float) -> None:
+def tell(model, data: Data, history, seconds: float) -> None:
     accuracy, epochs = history.history["val_accuracy"][-1], len(history.epoch)
     print(
         f"test accuracy: {accuracy:.2%} ({round(accuracy * len(data.yt)):,} of {len(data.yt):,}), "
@@ -351,7 +354,7 @@ def report(model, data: Data, history, seconds: float) -> None:
 
 # -- what is written -----------------------------------------------------------------------------------------
 
-FILES = ("model.safetensors", "history.json", "samples.npz", "history.png")
+FILES = ("model.safetensors", "history.json", "samples.npz", "history.png", "report.html")
 
 
 def check_out(folder: Path, overwrite: bool) -> None:
@@ -418,21 +421,61 @@ def write_all(folder: Path, model, data: Data, history, args: argparse.Namespace
     with whole(folder / "samples.npz") as path:
         np.savez_compressed(path, x=data.xt[:SHOWN], y=data.yt[:SHOWN])
     print(f"wrote {folder / 'samples.npz'}")
-    draw(history, folder / "history.png")
+    draw(folder, model, data, history, args, seconds)
 
 
-def draw(history, path: Path) -> None:
-    """The training curves, where matplotlib is installed; a picture that fails takes nothing else with it."""
+def draw(folder: Path, model, data: Data, history, args: argparse.Namespace, seconds: float) -> None:
+    """The training curves and the report, where the extra is installed; one that fails takes nothing else
+    with it.
+    """
     from importlib.util import find_spec
 
-    if find_spec("matplotlib") is None:
-        print("no history.png: a picture of the training curves needs pip install 'xpnet[plot]'")
-        return
-    try:
-        from .. import viz
-
+    def curves(path: Path) -> None:
         viz.save(viz.plot_history(history), path)
-    except Exception as error:  # the model is saved by now, and matplotlib fails in many ways
-        print(f"xpnet: warning: no {path.name}: {type(error).__name__}: {error}", file=sys.stderr)
-        return
-    print(f"wrote {path}")
+
+    def report(path: Path) -> None:
+        viz.report(
+            model, path, data.xt, data.yt, labels=data.classes, history=history, seconds=seconds,
+            data=f"{data.name}, {len(data.x):,} training and {len(data.xt):,} test samples",
+            command=command_of(args, model), next_steps=next_steps(folder),
+            settings={"epochs": args.epochs, "batch size": args.batch_size},
+        )  # fmt: skip
+
+    works = {"history.png": curves, "report.html": report}
+    missing = [name for name in ("matplotlib", "jinja2") if find_spec(name) is None]
+    if missing:
+        files = [name for name in works if name == "report.html" or "matplotlib" in missing]
+        print(f"no {' and no '.join(files)}: without {' and '.join(missing)}; pip install 'xpnet[plot]'")
+        works = {name: work for name, work in works.items() if name not in files}
+    if works:
+        from .. import viz
+    for name, work in works.items():
+        try:
+            work(folder / name)
+        except Exception as error:  # the model is saved by now, and matplotlib fails in many ways
+            print(f"xpnet: warning: no {name}: {type(error).__name__}: {error}", file=sys.stderr)
+            if args.debug:
+                traceback.print_exc()
+        else:
+            print(f"wrote {folder / name}")
+
+
+def command_of(args: argparse.Namespace, model) -> str:
+    """The command that trains the same model again, with what was chosen for the user spelt out."""
+    words = ["xpnet", "train", args.data, "--model", model.name.rpartition("-")[2], "--device", args.device]
+    given = {"--epochs": args.epochs, "--batch-size": args.batch_size, "--optimizer": args.optimizer,
+             "--lr": args.lr, "--seed": args.seed, "--data-format": args.data_format}  # fmt: skip
+    for option, value in given.items():
+        words += [option, str(value)] if value is not None else []
+    return shlex.join(words)
+
+
+def next_steps(folder: Path) -> list[tuple[str, str]]:
+    """(command, what it does) for a trained model in folder."""
+    run = shlex.quote(str(folder))
+    samples = shlex.quote(str(folder / "samples.npz"))
+    return [
+        (f"xpnet predict {run} {samples}", "Predict samples, or a picture of your own"),
+        (f"xpnet explain {run}", "Walk through the network in a page, number by number"),
+        (f"xpnet export {run}", "Export it to ONNX, for other runtimes"),
+    ]

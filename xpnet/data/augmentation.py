@@ -38,10 +38,15 @@ class Augmentation(Configurable):
     needs_one_hot = False
 
     def check(self, in_shape: tuple[int, ...], target_shape: tuple[int, ...] = ()) -> None:
-        """ShapeError unless it suits samples of in_shape, (C, H, W) or (D,), and targets of target_shape."""
+        """Raises ShapeError unless it suits samples of in_shape, (C, H, W) or (D,), and targets of
+        target_shape, without the batch.
+        """
 
     def __call__(self, ops, x, y, draw) -> tuple[Any, Any]:
-        """x and y, changed, in new memory; or themselves, where nothing changes."""
+        """x and y, changed, in new memory; or themselves, where nothing changes.
+
+        ops: the device's operations.  draw: draw(*shape), float32 numbers from 0 to 1 by the model's seed.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no __call__")
 
 
@@ -68,7 +73,8 @@ def apply(augment, x, y=None, seed: int = 0, data_format: str = "channels_first"
     """x, or (x, y), of the host as `fit(augment=augment)` would train on them: to look at what it does.
 
     x: (N, D) or images, (N, C, H, W) or as data_format says.  y: targets, (N,), (N, K) or maps; class indices
-    for MixUp and CutMix come back as rows (N, K).
+    for MixUp and CutMix come back as rows (N, K).  seed: of the changes.  Raises ValueError for data that do
+    not fit each other, ShapeError for an augmentation that does not suit them.
     """
     from ..losses import one_hot
     from ..ops.reference import Ops
@@ -163,7 +169,10 @@ class RandomCrop(_Move):
 
 
 class RandomFlip(_Move):
-    """Mirrored left to right ("horizontal"), upside down ("vertical"), or each of both: one time in two."""
+    """Mirrored left to right, upside down, or each of both: one time in two.
+
+    mode: "horizontal", "vertical" or "horizontal_and_vertical".
+    """
 
     def __init__(self, mode="horizontal_and_vertical"):
         axes = {"horizontal": (3,), "vertical": (2,), "horizontal_and_vertical": (3, 2)}
@@ -262,7 +271,7 @@ class RandomRotation(_Affine):
 class RandomZoom(_Affine):
     """Seen from further away or from nearer by, 1 - factor to 1 + factor times as much of the picture.
 
-    factor: below 1.  The other arguments are RandomRotation's.
+    factor: below 1.  interpolation, fill_mode, fill_value: as in `RandomRotation`.
     """
 
     def __init__(self, factor, interpolation="bilinear", fill_mode="constant", fill_value=0.0):
@@ -387,8 +396,8 @@ class _Mixture(Augmentation):
 class MixUp(_Mixture):
     """x and y times a share s, plus those of another sample times 1 - s.  Also of vectors.
 
-    s: one a sample, from Beta(alpha, alpha).  Class indices become rows (N, K); weights of samples stay.
-    H. Zhang et al., mixup: beyond empirical risk minimization, 2018.
+    alpha: s is one a sample, from Beta(alpha, alpha).  Class indices become rows (N, K); weights of samples
+    stay.  H. Zhang et al., mixup: beyond empirical risk minimization, 2018.
     """
 
     def __init__(self, alpha=0.2):
@@ -403,9 +412,10 @@ class MixUp(_Mixture):
 class CutMix(_Mixture, _OfImages):
     """A rectangle of the picture replaced by that of another; y mixed by their areas.
 
-    Its share of the picture is 1 - s, with s from Beta(alpha, alpha), its proportions are the picture's and
-    its centre lies anywhere in it.  Targets that are maps get the same rectangle of the other's.  S. Yun et
-    al., CutMix: regularization strategy to train strong classifiers with localizable features, 2019.
+    alpha: the rectangle's share of the picture is 1 - s, with s from Beta(alpha, alpha).  Its proportions are
+    the picture's and its centre lies anywhere in it.  Targets that are maps get the same rectangle of the
+    other's.  S. Yun et al., CutMix: regularization strategy to train strong classifiers with localizable
+    features, 2019.
     """
 
     def __init__(self, alpha=1.0):

@@ -43,7 +43,7 @@ SOURCE = Source(
 def load_data() -> Split:
     """((x, y), (xt, yt)) as Keras's `cifar10.load_data`: images uint8 (N, 32, 32, 3), labels uint8 (N, 1).
 
-    DatasetError if the files are missing and cannot be downloaded, or are damaged.
+    Raises DatasetError if the files are missing and cannot be downloaded, or are damaged.
     """
     (x, y), (xt, yt) = _read()
     x, xt = (np.ascontiguousarray(a.transpose(0, 2, 3, 1)) for a in (x, xt))
@@ -53,7 +53,7 @@ def load_data() -> Split:
 def load_cifar10(*, raw: bool = False) -> Split:
     """((x, y), (xt, yt)): images (N, 3, 32, 32), float32 in [0, 1], or uint8 if raw; labels int64 (N,).
 
-    DatasetError if the files are missing and cannot be downloaded, or are damaged.
+    Raises DatasetError if the files are missing and cannot be downloaded, or are damaged.
     """
     return image_split(_read(), raw)
 
@@ -121,7 +121,10 @@ def _check_complete(found: list[str], where: Path) -> None:
 
 
 def parse(data: bytes, name: str) -> Batch:
-    """The records of one batch -> images uint8 (N, 3, 32, 32), labels uint8 (N,); errors call it `name`."""
+    """The records of one batch, data -> images uint8 (N, 3, 32, 32), labels uint8 (N,).
+
+    name: what errors call it.  Raises DatasetError where they are damaged.
+    """
     if not data or len(data) % RECORD:
         raise bad_data(
             f"{name} is truncated, or no batch of CIFAR-10's binary version",

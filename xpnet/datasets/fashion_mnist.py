@@ -41,7 +41,7 @@ SOURCE = Source(
 def load_data() -> Split:
     """((x, y), (xt, yt)) as Keras's `fashion_mnist.load_data`: images uint8 (N, 28, 28), labels uint8 (N,).
 
-    DatasetError if the files are missing and cannot be downloaded, or are damaged.
+    Raises DatasetError if the files are missing and cannot be downloaded, or are damaged.
     """
     return idx.read_set(SOURCE)
 
@@ -49,7 +49,7 @@ def load_data() -> Split:
 def load_fashion_mnist(*, raw: bool = False) -> Split:
     """((x, y), (xt, yt)): images (N, 1, 28, 28), float32 in [0, 1], or uint8 if raw; labels int64 (N,).
 
-    DatasetError if the files are missing and cannot be downloaded, or are damaged.
+    Raises DatasetError if the files are missing and cannot be downloaded, or are damaged.
     """
     (x, y), (xt, yt) = load_data()
     return image_split(((x[:, None], y), (xt[:, None], yt)), raw)

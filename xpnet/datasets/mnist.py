@@ -31,7 +31,7 @@ SOURCE = Source(
 def load_data() -> Split:
     """((x, y), (xt, yt)) as Keras's `mnist.load_data`: images uint8 (N, 28, 28), 0..255, labels uint8 (N,).
 
-    DatasetError if the files are missing and cannot be downloaded, or are damaged.
+    Raises DatasetError if the files are missing and cannot be downloaded, or are damaged.
     """
     return idx.read_set(SOURCE)
 
@@ -39,7 +39,7 @@ def load_data() -> Split:
 def load_mnist(*, raw: bool = False) -> Split:
     """((x, y), (xt, yt)): images (N, 1, 28, 28), float32 in [0, 1], or uint8 if raw; labels int64 (N,).
 
-    DatasetError if the files are missing and cannot be downloaded, or are damaged.
+    Raises DatasetError if the files are missing and cannot be downloaded, or are damaged.
     """
     (x, y), (xt, yt) = load_data()
     return image_split(((x[:, None], y), (xt[:, None], yt)), raw)

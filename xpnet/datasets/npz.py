@@ -22,14 +22,17 @@ def load_npz(
     """((x, y), (xt, yt)) from the arrays x, y and, where there are any, x_test, y_test of an .npz file.
 
     Also read under the names x_train, y_train, xt, yt; Keras's mnist.npz is such a file.
-    x: (N, D), (N, H, W) or (N, C, H, W) -> float32 (N, D) or (N, C, H, W); uint8 images are divided by 255.
-    y: integers (N,) or (N, 1) -> int64 (N,); integers (N, K) -> int64; floats -> float32 in their shape.
-    test_size: fraction or number of samples set apart where the file has no test arrays, class by class where
-        every class has enough samples.  seed: draws them.
-    data_format: "channels_last" for images (N, H, W, C), which are turned; "channels_first" for images that
-        only look so.
-    DatasetError if the file is missing or damaged, or if arrays are missing or do not fit.
-    Nothing is unpickled.
+
+        x (N, D), (N, H, W) or (N, C, H, W)     -> float32 (N, D) or (N, C, H, W); uint8 images divided by 255
+        y integers (N,), (N, 1) or (N, K)       -> int64 (N,) or (N, K)
+        y floats                                -> float32 in their shape
+
+    path: of the file.  test_size: fraction or number of samples set apart where the file has no test arrays,
+    class by class where every class has enough samples.  seed: draws them.  data_format: "channels_last" for
+    images (N, H, W, C), which are turned; "channels_first" for images that only look so.
+
+    Raises DatasetError if the file is missing or damaged, or if arrays are missing or do not fit, ValueError
+    for another data_format.  Nothing is unpickled.
     """
     path = Path(path).expanduser()
     if data_format not in (None, "channels_first", "channels_last"):

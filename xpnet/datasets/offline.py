@@ -12,8 +12,9 @@ from .arrays import Split, unit_range
 def load_digits(*, raw: bool = False, test_size: float = 0.25, seed: int = 0) -> Split:
     """((x, y), (xt, yt)): 1797 handwritten digits, split 1347/450 unless told otherwise.
 
-    images (N, 1, 8, 8), float32 in [0, 1], or uint8 0..16 as stored if raw; labels int64 (N,), ten classes.
-    test_size: fraction or number of samples.  The split is that of train_test_split(random_state=seed).
+    Images (N, 1, 8, 8), float32 in [0, 1], or uint8 0..16 as stored if raw; labels int64 (N,), ten classes.
+
+    test_size: fraction or number of samples.  seed: the split is that of train_test_split(random_state=seed).
     """
     from sklearn.datasets import load_digits as load
     from sklearn.model_selection import train_test_split
@@ -37,10 +38,11 @@ def load_blobs(
     """((x, y), (xt, yt)): Gaussian clouds around `centers` points, one class each.
 
     x float32 (N, D) with D = n_features, y int64 (N,).
-    centers: how many, drawn uniformly from center_box in each coordinate, or their coordinates.
-    cluster_std: standard deviation of the clouds, one for all or one each.
-    test_size: fraction or number of samples.
-    seed: draws the samples (scikit-learn's make_blobs) and splits them.
+
+    n_samples: training and test samples together.  centers: how many, drawn uniformly from center_box in each
+    coordinate, or their coordinates.  cluster_std: standard deviation of the clouds, one for all or one each.
+    test_size: fraction or number of samples.  seed: draws the samples (scikit-learn's make_blobs) and splits
+    them.
     """
     from sklearn.datasets import make_blobs
     from sklearn.model_selection import train_test_split

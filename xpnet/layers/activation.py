@@ -7,8 +7,9 @@ from .base import Layer
 
 
 class Activation(Layer):
-    """y = f(x), element by element (softmax: over the features).  function: a name, or an object of
-    `activations`.
+    """y = f(x), element by element (softmax: over the features).  x of any shape -> y of the same.
+
+    function: a name, or an object of `xpnet.activations`.
 
     `Dense(10, activation="relu")` computes the same in the Dense layer's own output, which saves a copy.
     """
@@ -32,17 +33,23 @@ class Activation(Layer):
 
 
 def ReLU(negative_slope=0.0, **layer) -> Activation:
-    """Activation("relu"), or "leaky_relu" with a slope below zero, by the name of Keras's layer."""
+    """Activation("relu"), by the name of Keras's layer.
+
+    negative_slope: where it is not 0, LeakyReLU of that slope.
+    """
     return LeakyReLU(negative_slope, **layer) if negative_slope else Activation("relu", **layer)
 
 
 def LeakyReLU(negative_slope=0.3, **layer) -> Activation:
-    """Activation("leaky_relu") with the slope that Keras's layer has by default."""
+    """Activation("leaky_relu") by the name of Keras's layer.
+
+    negative_slope: below zero; by default that of Keras's layer, not that of its activation, which is 0.2.
+    """
     return Activation(activations.LeakyReLU(layer.pop("alpha", negative_slope)), **layer)  # Keras 2: alpha
 
 
 def ELU(alpha=1.0, **layer) -> Activation:
-    """Activation("elu") by the name of Keras's layer."""
+    """Activation("elu") by the name of Keras's layer.  alpha: what it falls to, minus."""
     return Activation(activations.ELU(alpha), **layer)
 
 

@@ -37,11 +37,13 @@ _KERAS = {  # words of Keras's that say what belongs to the model here; None: it
 
 
 class Layer(Configurable):
-    """Base of all layers.
+    """Base of all layers: `build`, `forward`, `backward`.
 
-    name: shown in summaries and errors; by default the class's name and a number.
-    trainable: whether the optimizer updates the parameters.  input_shape: of the first layer, without the
-    batch.
+    name: shown in summaries and errors; by default the class's name and a number.  trainable: whether the
+    optimizer updates the parameters.  input_shape: of the first layer, without the batch.
+
+    Raises TypeError for arguments it does not know, ValueError for values that cannot be; `build` raises
+    ShapeError for a shape that does not fit.
     """
 
     activation: activations.ActivationFunction = activations.Linear()
@@ -88,23 +90,39 @@ class Layer(Configurable):
         self.slots, self.state_slots = [], []
 
     def build(self, in_shape: Shape, params: Params) -> Shape:
-        """Reserve parameters for inputs of in_shape; the shape of the outputs."""
+        """The shape of the outputs for inputs of in_shape: (C, H, W) or (D,), without the batch.
+
+        params: reserves parameters, `params.reserve(self, "weight", shape, initializer)`.  Raises ShapeError
+        where in_shape does not suit the layer.
+        """
         return in_shape
 
     def forward(self, x, *, train: bool) -> tuple[Any, Any]:
-        """y, and what backward needs."""
+        """(y, cache): the output for x, (H, C, W, N) or (N, D), and what backward needs.
+
+        train: whether in training.  Never writes x or the layer.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def backward(self, dy, cache) -> Any:
-        """dL/dx; the gradients of the parameters go to self.d<name>."""
+        """dL/dx, of x's shape, from dy = dL/dy, of y's shape; the gradients of the parameters go to
+        self.d<name>.
+
+        cache: what forward gave.  dy may be overwritten.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
     def get_weights(self) -> list:
-        """Copies of the layer's arrays in Keras's order and shapes, once it stands in a model."""
+        """Copies of the layer's arrays in Keras's order and shapes.
+
+        Raises NotBuiltError where it stands in no model.
+        """
         return self._standing().get_weights(self)
 
     def set_weights(self, weights) -> None:
-        """Write what `get_weights` gave."""
+        """Write what `get_weights` gave.  weights: a list of arrays.  Raises ShapeError where one does not
+        fit.
+        """
         self._standing().set_weights(weights, self)
 
     def count_params(self) -> int:
@@ -168,12 +186,13 @@ class Layer(Configurable):
         return twin
 
     def fail(self, message: str) -> NoReturn:
-        """Raise a ShapeError that names this layer."""
+        """Raise a ShapeError with this message that names the layer."""
         raise ShapeError(f"{self.where}: {message}")
 
     def need_map(
         self, in_shape: Shape, fix: str = "give the model images, or put a Reshape((C, H, W)) before it"
     ) -> None:
+        """Raises ShapeError unless in_shape is that of a map, (C, H, W).  fix: what to do instead."""
         if len(in_shape) != 3:
             self.fail(f"works on feature maps. Received: {in_shape}. Expected: (C, H, W); {fix}")
 

@@ -84,7 +84,7 @@ class _Container(Layer):
 
 
 class Residual(_Container):
-    """y = f(body(x) + shortcut(x)).  He et al., 2016, eq. 1 and 2.
+    """y = f(body(x) + shortcut(x)).  x (N, D) or (H, C, W, N).  He et al., 2016, eq. 1 and 2.
 
     body: layers.  shortcut: layers that bring x to the body's output shape (a 1x1 convolution, say), or None
     where x has it already.  activation: f, linear by default.
@@ -129,9 +129,10 @@ class Residual(_Container):
 
 
 class Concatenate(_Container):
-    """The outputs of several branches side by side, along the features or channels.
+    """The outputs of several branches side by side, along the features or channels.  x (N, D) -> y (N, sum of
+    the branches' D), or x (H, C, W, N) -> y (OH, sum of the branches' F, OW, N).
 
-    branches: lists of layers that all see x; an empty list passes x on (as in DenseNet).
+    branches: a list of lists of layers that all see x; an empty list passes x on (as in DenseNet).
     """
 
     def __init__(self, branches, **layer):

@@ -69,12 +69,15 @@ class Conv2D(Convolution):
 
         z[oh, f, ow, n] = b[f] + sum over kh, kw, c of  W[f, c, kh, kw]  x[oh SH + kh DH, c, ow SW + kw DW, n]
 
-    W is (F, C/G, KH, KW) and b (F,), as in torch.nn.Conv2d; memory holds W as (KW, F, KH, C/G), so that each
-    kernel column is one matrix (F, KH*C/G): see `columns_view` in ops/convolution.py.
+    with strides SH, SW and dilation rates DH, DW.  W is (F, C/G, KH, KW) and b (F,), as in torch.nn.Conv2d;
+    memory holds W as (KW, F, KH, C/G), so that each kernel column is one matrix (F, KH*C/G): see
+    `columns_view` in ops/convolution.py.
 
     filters: F.  kernel_size, strides, dilation_rate: a number or (rows, columns).  padding: "valid" (none),
     "same" (output size = input size / strides, rounded up; the odd element at the end, as in Keras), a number
-    or (rows, columns) on both sides, as in PyTorch.  groups: G; each filter sees C/G channels.
+    or (rows, columns) on both sides, as in PyTorch.  groups: G; each filter sees C/G channels.  activation:
+    f, a name or an object of `xpnet.activations`.  use_bias: whether there is a b.  kernel_initializer,
+    bias_initializer: where W and b start, names or objects of `xpnet.initializers`.
     """
 
     def build(self, in_shape, params):

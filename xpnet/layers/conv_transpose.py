@@ -20,7 +20,7 @@ class Conv2DTranspose(Convolution):
     padding: what is cut off the full map of (H - 1) SH + EH rows, EH = (KH - 1) DH + 1.  "valid": nothing,
     but at least H SH rows; "same": H SH rows are left, both as in Keras; a number or (rows, columns): so many
     on either side, as in PyTorch.  output_padding: rows added at the end; with a word for the padding, what
-    Keras makes of it.  The rest as in Conv2D.
+    Keras makes of it.  filters, kernel_size, strides and the rest: as in `Conv2D`.
     """
 
     def __init__(self, filters, kernel_size, strides=1, padding="valid", output_padding=None, **convolution):

@@ -11,7 +11,10 @@ from .base import Layer, positive
 class Dense(Layer):
     """Affine map and activation.  x (N, I) -> y (N, O) = f(x W' + b).
 
-    W (O, I) and b (O,), as in torch.nn.Linear.  units: O.
+    W (O, I) and b (O,), as in torch.nn.Linear.
+
+    units: O.  activation: f, a name or an object of `xpnet.activations`.  use_bias: whether there is a b.
+    kernel_initializer, bias_initializer: where W and b start, names or objects of `xpnet.initializers`.
     """
 
     weight: Any

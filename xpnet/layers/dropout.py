@@ -10,9 +10,9 @@ from .base import Layer
 class Dropout(Layer):
     """Each element is zeroed with probability rate in training.  x of any shape -> y of the same.
 
-    scaling "train": the survivors are scaled by 1 / (1 - rate), and inference is the identity (inverted
-    dropout). scaling "inference": training only masks, and inference multiplies by 1 - rate, as Srivastava et
-    al., 2014, write it.
+    rate: at least 0, below 1.  scaling: with "train" the survivors are scaled by 1 / (1 - rate), and
+    inference is the identity (inverted dropout); with "inference" training only masks, and inference
+    multiplies by 1 - rate, as Srivastava et al., 2014, write it.
 
     The mask compares 16 random bits an element with the rate: an integer comparison, alike on every device.
     It stays the same until the optimizer takes a step.

@@ -8,8 +8,8 @@ from typing import Any
 class Input:
     """The first entry of a model's layers, in place of its `input_shape`; not a layer itself.
 
-    shape: of one sample, in the model's data_format.  batch_shape: with the batch in front.  The other words
-    are Keras's, and change nothing.
+    shape: of one sample, in the model's data_format.  batch_shape: with the batch in front.  batch_size,
+    dtype, name: Keras's words, which change nothing.  Raises ValueError without a shape.
     """
 
     def __init__(self, shape=None, batch_size=None, dtype=None, name=None, batch_shape: Any = None):

@@ -25,6 +25,8 @@ class BatchNormalization(Layer):
     1 - momentum) with the unbiased variance, as in PyTorch.  trainable=False freezes the running statistics
     too.
 
+    momentum: of the running statistics.  epsilon: added to the variance.
+
     weight (gamma), bias (beta), running_mean, running_var: (D,) or (C,), as in torch.nn.BatchNorm2d.
     """
 
@@ -99,9 +101,9 @@ class LayerNormalization(Layer):
 
         y = gamma (x - mean) / sqrt(var + epsilon) + beta              Ba, Kiros & Hinton, 2016, eq. 3
 
-    axis None: over all features of a sample; weight and bias are (D,) or (C, H, W), as in
-    torch.nn.LayerNorm(x.shape[1:]). axis "channels": over the channels at each pixel, as Keras does with
-    channels_last; weight and bias are (C,).
+    axis: with None over all features of a sample, weight and bias (D,) or (C, H, W), as in
+    torch.nn.LayerNorm(x.shape[1:]); with "channels" over the channels at each pixel, as Keras does with
+    channels_last, weight and bias (C,).  epsilon: added to the variance.
     """
 
     weight: Any
@@ -166,7 +168,8 @@ class GroupNormalization(Layer):
         y = gamma (x - mean) / sqrt(var + epsilon) + beta              Wu & He, 2018, eq. 1 and 3
 
     mean and var are those of a group of C/G channels at all pixels.  groups: G, or -1 for a group a channel
-    (instance normalization).  weight (gamma) and bias (beta) are (C,), as in torch.nn.GroupNorm.
+    (instance normalization).  epsilon: added to the variance.  weight (gamma) and bias (beta) are (C,), as in
+    torch.nn.GroupNorm.
     """
 
     weight: Any

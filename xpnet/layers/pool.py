@@ -12,10 +12,10 @@ from .conv import check_padding, resolve_padding
 
 
 class _Pooling2D(Layer):
-    """A window of pool_size slides by strides (by default its own size) over x (H, C, W, N) -> (OH, C, OW,
-    N).
+    """x (H, C, W, N) -> y (OH, C, OW, N).
 
-    padding: "valid", "same" (as Keras pads), a number or (rows, columns), at most half the window.
+    pool_size: of the window, a number or (rows, columns).  strides: how far it slides, by default its own
+    size.  padding: "valid", "same" (as Keras pads), a number or (rows, columns), at most half the window.
     ceil_mode: also keep the last windows that reach beyond the edge, as long as they begin inside, as in
     PyTorch.
     """

@@ -16,7 +16,10 @@ CHUNK = 1 << 22  # elements that are looked at together
 
 
 class Rescaling(Layer):
-    """y = scale x + offset, x of any shape: images of 0 .. 255 to 0 .. 1 by Rescaling(1 / 255)."""
+    """y = scale x + offset, x of any shape: images of 0 .. 255 to 0 .. 1 by Rescaling(1 / 255).
+
+    scale, offset: numbers.
+    """
 
     def __init__(self, scale, offset=0.0, **layer):
         super().__init__(**layer)
@@ -92,6 +95,8 @@ class Normalization(Layer):
         data: an array (N, D) or of images, or an iterable of such batches, each perhaps with more behind it,
         (x, y).  data_format: of images, the model's where it stands in one that is built, otherwise by
         default "channels_first".
+
+        Raises ShapeError for data of another shape, ValueError where there are none or they are not finite.
         """
         formats = ("channels_first", "channels_last")
         order = data_format or getattr(self, "data_format", formats[0])

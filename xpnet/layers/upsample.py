@@ -8,11 +8,11 @@ from .base import Layer, pair
 
 
 class UpSampling2D(Layer):
-    """Each pixel becomes SH x SW of them.  x (H, C, W, N) -> y (H SH, C, W SW, N).
+    """Each pixel becomes SH x SW of them.  x (H, C, W, N) -> y (H*SH, C, W*SW, N).
 
-    size: a number or (rows, columns).  interpolation: "nearest" repeats a pixel; "bilinear" weighs the two
-    nearest pixel centres of each axis, those of the edge alone beyond it, as Keras does and PyTorch with
-    align_corners=False.
+    size: SH and SW, a number or (rows, columns).  interpolation: "nearest" repeats a pixel; "bilinear" weighs
+    the two nearest pixel centres of each axis, those of the edge alone beyond it, as Keras does and PyTorch
+    with align_corners=False.
     """
 
     def __init__(self, size=2, interpolation="nearest", **layer):

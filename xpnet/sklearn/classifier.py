@@ -22,42 +22,40 @@ class NetClassifier(ClassifierMixin, Net):
 
     y (N,) holds labels of any kind, or (N, K) a one for each label that a sample has (multi-label).
 
-    The network.  One of:
-        hidden=(128, 64): layers of so many units with `activation`, each followed by Dropout(dropout) where
-            that is not 0; `hidden_layer_sizes` is the same, and (100,) what is taken where nothing is said.
-        layers=[...]: a list of layers.  It stays as it is: every fit works on a copy, with new weights.
-        layers=function: function(input_shape), or function(input_shape, outputs), returns such a list for
-            samples of (D,) or (C, H, W), in this order whatever data_format says; `xpnet.networks.lenet`, or
-            its name, "lenet".
+    The network.  hidden, hidden_layer_sizes: (128, 64) is two layers of so many units; (100,) where nothing
+    is said.  activation: theirs.  dropout: the rate of a Dropout behind each.  layers: in their place a list
+    of layers, which stays as it is, as every fit works on a copy with new weights; or function(input_shape),
+    or function(input_shape, outputs), which returns such a list for samples of (D,) or (C, H, W), in this
+    order whatever data_format says: `xpnet.networks.lenet`, or its name, "lenet".
+
     The last layer is the output layer where it is a Dense without activation, or yields probabilities; it
     must have K units for K classes or labels (for two classes one will do).  Where the network ends in
-    anything else, as Flatten or Dense(64, activation="relu"), a Dense(K) is added.  input_shape: what a row
-    of X is made into, (1, 28, 28) for 784 features, in the order of data_format.  X may come in that shape,
-    too.
+    anything else, as Flatten or Dense(64, activation="relu"), a Dense(K) is added.
 
-    Training.  optimizer: a name or an object of `xpnet.optimizers`, with learning_rate, a number or a
-        schedule, in place of its own.  loss: a name or an object of `xpnet.losses`; cross-entropy where None
-        is given.  Targets are indices for a sparse loss, else rows (N, K) of zeros and ones.
+    input_shape, data_format: what a row of X is made into, (1, 28, 28) for 784 features, or (28, 28, 1) with
+    "channels_last".  X may come in that shape, too.
+
+    Training.  optimizer: a name or an object of `xpnet.optimizers`.  learning_rate: a number or a schedule,
+    in place of its own.  loss: a name or an object of `xpnet.losses`; cross-entropy where None is given.
+    Targets are indices for a sparse loss, else rows (N, K) of zeros and ones.
+
     alpha: L2 penalty alpha / 2 * ||W||^2 on weights, divided by a batch's samples.  batch_size: samples a
-        step, shuffled unless shuffle=False; "auto" is 200, or all where there are fewer; "full" is all.
-    max_iter: epochs.
-    tol, n_iter_no_change: training stops once the loss has not fallen by tol for more than that many epochs;
-        n_iter_no_change=None trains for max_iter.
-    early_stopping: holds out a share of validation_fraction, stops by the accuracy on it, and keeps the
-        weights that were best.  Callbacks see its figures as "val_loss" and "val_score".
-    class_weight: {label: weight} or "balanced", besides any sample_weight.  A sample of weight 0 is left out.
-    augment, callbacks: as `Sequential.fit` takes them.  verbose: a line an epoch.
-    warm_start: the next fit goes on with the weights of the last.  random_state: None, a whole number or a
-        RandomState; the same number gives the same bits.
+    step; "auto" is 200, or all where there are fewer; "full" is all.  shuffle: whether in a new order each
+    epoch.  max_iter: epochs.  tol, n_iter_no_change: training stops once the loss has not fallen by tol for
+    more than that many epochs; n_iter_no_change=None trains for max_iter.  early_stopping,
+    validation_fraction: hold out such a share, stop by the accuracy on it, and keep the weights that were
+    best.  Callbacks see its figures as "val_loss" and "val_score".  class_weight: {label: weight} or
+    "balanced", besides any sample_weight.  A sample of weight 0 is left out.  augment, callbacks: as
+    `Sequential.fit` takes them.  verbose: a line an epoch.  warm_start: the next fit goes on with the weights
+    of the last.  random_state: None, a whole number or a RandomState; the same number gives the same bits.
     device, precision: as in Sequential, but "auto" computes in float64 for float64 data, as scikit-learn
-        does; on a GPU give float32 data, or precision="float32", for its full speed.
+    does; on a GPU give float32 data, or precision="float32", for its full speed.
 
-    MLPClassifier's words.  solver="adam" or "sgd" takes the place of optimizer, with learning_rate_init,
-        beta_1, beta_2 and epsilon, or momentum and nesterovs_momentum; then learning_rate may be "constant",
-        "invscaling" (with power_t) or "adaptive", which mean something to "sgd" alone, as there; and training
-        that reaches max_iter is a ConvergenceWarning.
-        solver="lbfgs" takes all samples at once, for max_iter iterations or max_fun evaluations; networks
-        with dropout and callbacks are not for it.
+    MLPClassifier's words.  solver: "adam" or "sgd" takes the place of optimizer, with learning_rate_init,
+    beta_1, beta_2 and epsilon, or momentum and nesterovs_momentum; then learning_rate may be "constant",
+    "invscaling" (with power_t) or "adaptive", which mean something to "sgd" alone, as there; and training
+    that reaches max_iter is a ConvergenceWarning.  "lbfgs" takes all samples at once, for max_iter iterations
+    or max_fun evaluations; networks with dropout and callbacks are not for it.
 
     Sparse X is accepted in any form, and made dense a batch at a time where it is large.
 
@@ -91,12 +89,14 @@ class NetClassifier(ClassifierMixin, Net):
         return self._fit(X, y, sample_weight, classes=classes, partial=True)
 
     def predict(self, X) -> np.ndarray:
-        """Labels (N,), or zeros and ones (N, K)."""
+        """Labels (N,), or zeros and ones (N, K), for X (N, D), or (N, *input_shape)."""
         chosen = self._chosen(self._logits(self._predicted(X)))
         return chosen if self._several else self.classes_[chosen]
 
     def predict_proba(self, X) -> np.ndarray:
-        """Probabilities (N, K) in the order of classes_; of labels, each by itself."""
+        """Probabilities (N, K) in the order of classes_, for X (N, D), or (N, *input_shape); of labels, each
+        by itself.
+        """
         z = self._logits(self._predicted(X))
         return softmax(z, axis=1) if self.out_activation_ == "softmax" else expit(self._for_each(z))
 
@@ -108,7 +108,7 @@ class NetClassifier(ClassifierMixin, Net):
         return log_expit(self._for_each(z))
 
     def decision_function(self, X) -> np.ndarray:
-        """Logits (N, K); of two classes (N,), positive for the second."""
+        """Logits (N, K) for X (N, D), or (N, *input_shape); of two classes (N,), positive for the second."""
         z = self._logits(self._predicted(X))
         if self._several or len(self.classes_) != 2:
             return z

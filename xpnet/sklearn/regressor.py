@@ -13,9 +13,9 @@ from .base import Net, goes_on
 class NetRegressor(RegressorMixin, Net):
     """A network that predicts numbers, y (N,) or (N, K), as a scikit-learn estimator.
 
-    Arguments and attributes are NetClassifier's, class_weight and classes apart.  The network ends in as many
-    outputs as there are targets, of any activation; or in a hidden layer, and gets them.  loss: half the
-    squared error, as in MLPRegressor, where None is given.  Early stopping watches R^2.
+    Arguments and attributes are those of `NetClassifier`, class_weight and classes apart.  The network ends
+    in as many outputs as there are targets, of any activation; or in a hidden layer, and gets them.  loss:
+    half the squared error, as in MLPRegressor, where None is given.  Early stopping watches R^2.
     """
 
     def fit(self, X, y, sample_weight=None):
@@ -28,7 +28,7 @@ class NetRegressor(RegressorMixin, Net):
         return self._fit(X, y, sample_weight, partial=True)
 
     def predict(self, X) -> np.ndarray:
-        """Numbers (N,), or (N, K) for several targets."""
+        """Numbers (N,), or (N, K) for several targets, for X (N, D), or (N, *input_shape)."""
         outputs = self._predicted(X)
         return outputs[:, 0] if self.n_outputs_ == 1 else outputs
 

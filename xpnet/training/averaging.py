@@ -29,6 +29,8 @@ class WeightAverage(Callback):
 
     The running statistics of BatchNormalization are averages already and stay as they are, as in Keras:
     averaged once more they lag behind, which on digits gave the same accuracy or a lower one.
+
+    Raises ValueError where a model is to hold two averages.
     """
 
     kept = ("updates", "average")

@@ -26,6 +26,8 @@ class BackupAndRestore(Callback):
 
     save_freq, double_checkpoint: Keras's; within an epoch there is no place to go on from, and a backup is
     there whole before the one before it goes.
+
+    Raises ValueError where another callback follows it.
     """
 
     def __init__(

@@ -19,6 +19,8 @@ class Callback:
 
     All hooks of Keras's are here, so that its subclasses move over.  `fit` calls those of training, of
     epochs, of training batches, and of its validation as a whole.
+
+    epoch, batch: numbers from 0.  logs: {name: figure}, which later callbacks see, with what this one adds.
     """
 
     kept: tuple[str, ...] = ()  # attributes that a resumed run needs: numbers, text, or dicts of arrays
@@ -28,30 +30,61 @@ class Callback:
     # validation (whether there is any), callbacks
 
     def set_model(self, model) -> None:
+        """Before training: keep the model as `self.model`."""
         self.model = model
 
     def set_params(self, params) -> None:
+        """Before training: keep what `fit` was asked for as `self.params`."""
         self.params = params
 
-    def on_train_begin(self, logs=None) -> None: ...
-    def on_train_end(self, logs=None) -> None: ...
-    def on_epoch_begin(self, epoch, logs=None) -> None: ...
-    def on_epoch_end(self, epoch, logs=None) -> None: ...
-    def on_batch_begin(self, batch, logs=None) -> None: ...
-    def on_batch_end(self, batch, logs=None) -> None: ...
-    def on_test_begin(self, logs=None) -> None: ...
-    def on_test_end(self, logs=None) -> None: ...
-    def on_test_batch_begin(self, batch, logs=None) -> None: ...
-    def on_test_batch_end(self, batch, logs=None) -> None: ...
-    def on_predict_begin(self, logs=None) -> None: ...
-    def on_predict_end(self, logs=None) -> None: ...
-    def on_predict_batch_begin(self, batch, logs=None) -> None: ...
-    def on_predict_batch_end(self, batch, logs=None) -> None: ...
+    def on_train_begin(self, logs=None) -> None:
+        """Before the first epoch."""
+
+    def on_train_end(self, logs=None) -> None:
+        """After the last epoch."""
+
+    def on_epoch_begin(self, epoch, logs=None) -> None:
+        """Before an epoch."""
+
+    def on_epoch_end(self, epoch, logs=None) -> None:
+        """After an epoch and its validation; logs: its figures, the validation's under "val_" + name."""
+
+    def on_batch_begin(self, batch, logs=None) -> None:
+        """Keras's older name for `on_train_batch_begin`."""
+
+    def on_batch_end(self, batch, logs=None) -> None:
+        """Keras's older name for `on_train_batch_end`."""
+
+    def on_test_begin(self, logs=None) -> None:
+        """Before `evaluate`, and before the validation of an epoch."""
+
+    def on_test_end(self, logs=None) -> None:
+        """After `evaluate`, and after the validation of an epoch; logs: its figures."""
+
+    def on_test_batch_begin(self, batch, logs=None) -> None:
+        """Keras's; never called here."""
+
+    def on_test_batch_end(self, batch, logs=None) -> None:
+        """Keras's; never called here."""
+
+    def on_predict_begin(self, logs=None) -> None:
+        """Keras's; never called here."""
+
+    def on_predict_end(self, logs=None) -> None:
+        """Keras's; never called here."""
+
+    def on_predict_batch_begin(self, batch, logs=None) -> None:
+        """Keras's; never called here."""
+
+    def on_predict_batch_end(self, batch, logs=None) -> None:
+        """Keras's; never called here."""
 
     def on_train_batch_begin(self, batch, logs=None) -> None:
+        """Before a training step."""
         self.on_batch_begin(batch, logs)
 
     def on_train_batch_end(self, batch, logs=None) -> None:
+        """After a training step; logs: the figures of the epoch so far, computed when somebody looks."""
         self.on_batch_end(batch, logs)
 
     def on_train_error(self, error, logs=None) -> None:
@@ -92,7 +125,12 @@ def _overrides(callback: Callback, hook: str) -> bool:
 
 
 class LambdaCallback(Callback):
-    """Hooks given as functions: LambdaCallback(on_epoch_end=lambda epoch, logs: print(logs["loss"]))."""
+    """Hooks given as functions: LambdaCallback(on_epoch_end=lambda epoch, logs: print(logs["loss"])).
+
+    on_epoch_begin, on_epoch_end, on_train_begin, on_train_end, on_train_batch_begin, on_train_batch_end:
+    called with what the method of that name in `Callback` gets.  more: its other hooks.  Raises ValueError
+    for a name that is no hook.
+    """
 
     def __init__(
         self,
@@ -160,10 +198,16 @@ class History(Callback):
             self.measured.setdefault(name, []).append(epoch)
 
     def plot(self, ax=None):
-        """Training curves (needs matplotlib: pip install 'xpnet[plot]'); the Axes."""
+        """Training curves, drawn into ax or a new figure; the Axes.  Needs pip install 'xpnet[plot]'."""
         from ..viz import plot_history
 
         return plot_history(self, ax=ax)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the curves, and the last and best figures."""
+        from ..viz import notebook
+
+        return notebook.card(notebook.training(self))
 
     def __repr__(self) -> str:
         last = ", ".join(

@@ -20,11 +20,12 @@ class ModelCheckpoint(Monitor):
     "{epoch:02d}-{val_loss:.2f}.safetensors" (epochs and batches from 1).  Each file is written whole or not
     at all.  The arguments up to initial_value_threshold are Keras's.
 
-    monitor, mode, save_best_only: only where the figure is the best so far, or better than
-    initial_value_threshold; a figure that is not there is an error.  save_weights_only: arrays without the
-    architecture, for `model.load_weights`; in a file that ends in .h5 as Keras writes them.  training: what a
-    run needs to go on to the bit, too: see `model.save`; of a model whose weights are averaged, the weights
-    in training.  period: at the end of so many epochs.  keep_last: of the files written, only so many stay.
+    verbose: print what is written.  monitor, mode, save_best_only: only where the figure is the best so far,
+    or better than initial_value_threshold; a figure that is not there is an error.  save_weights_only: arrays
+    without the architecture, for `model.load_weights`; in a file that ends in .h5 as Keras writes them.
+    training: what a run needs to go on to the bit, too: see `model.save`; of a model whose weights are
+    averaged, the weights in training.  period: at the end of so many epochs.  keep_last: of the files
+    written, only so many stay.
     """
 
     kept = ("best", "_batches")

@@ -54,12 +54,18 @@ class RateCurve:
         return self.lowest / 10
 
     def plot(self, ax=None):
-        """Loss by learning rate, with the suggestion (needs matplotlib: pip install 'xpnet[plot]'); the
-        Axes.
+        """Loss by learning rate, with the suggestion, drawn into ax or a new figure; the Axes.  Needs pip
+        install 'xpnet[plot]'.
         """
         from ..viz import plot_rates
 
         return plot_rates(self, ax=ax)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: loss by learning rate, and the suggestion."""
+        from ..viz import notebook
+
+        return notebook.card(notebook.rates(self))
 
     def __repr__(self) -> str:
         return (
@@ -81,12 +87,13 @@ def find_learning_rate(
 ) -> RateCurve:
     """Try learning rates from start to end, one a batch, and tell how the loss took them.
 
-    x, y, batch_size, and sample_weight, class_weight, shuffle by name: as in `Sequential.fit`.  steps:
-    batches, over as many epochs as that takes.  It ends early where the loss has grown to four times its
-    lowest or is not finite.
+    x (N, ...), y, batch_size, and sample_weight, class_weight, shuffle by name: as in `Sequential.fit`.
+    steps: batches, over as many epochs as that takes.  It ends early where the loss has grown to four times
+    its lowest or is not finite.
 
     The model, its optimizer and its random numbers are afterwards what they were, to the bit; of an iterator
-    that cannot start anew the batches are gone.  Raises NonFiniteError where the first batches fail already.
+    that cannot start anew the batches are gone.  Raises NonFiniteError where the first batches fail already,
+    ValueError where start, end and steps do not make a range.
     """
     if not 0 < start < end < math.inf:
         raise ValueError(f"expected 0 < start < end. Received: start={start!r}, end={end!r}")

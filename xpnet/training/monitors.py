@@ -44,7 +44,10 @@ class Monitor(Callback):
         return direction
 
     def watched(self, logs) -> float | None:
-        """The figure; None in an epoch without validation, which has none."""
+        """The figure; None in an epoch without validation, which has none.
+
+        Raises ValueError where logs have no such figure, or one that is no number.
+        """
         value = (logs or {}).get(self.monitor)
         name = self.monitor.removeprefix("val_")
         if value is None:
@@ -84,10 +87,12 @@ def check_number(name: str, value, least: float = -math.inf) -> None:
 class EarlyStopping(Monitor):
     """Stop when the figure has not got better for `patience` epochs.  Prechelt, 1998.
 
-    Arguments and behaviour are Keras's.  baseline: what must be beaten for an epoch to count as better.
-    restore_best_weights: training ends, also when it was not stopped, with the weights of its best epoch (and
-    with its last ones after an error).  start_from_epoch: epochs before it are not looked at.  A figure that
-    is not there is an error.
+    Arguments and behaviour are Keras's.  monitor: the figure, by its name in logs.  min_delta: a gain that is
+    no larger does not count.  verbose: say so.  mode: "min", "max", or "auto", which knows it of the loss and
+    of xpnet's metrics.  baseline: what must be beaten for an epoch to count as better.  restore_best_weights:
+    training ends, also when it was not stopped, with the weights of its best epoch (and with its last ones
+    after an error).  start_from_epoch: epochs before it are not looked at.  A figure that is not there is an
+    error.
     """
 
     kept = ("best", "best_epoch", "best_weights", "wait")
@@ -147,8 +152,9 @@ class EarlyStopping(Monitor):
 class ReduceLROnPlateau(Monitor):
     """Multiply the learning rate by `factor` when the figure has not got better for `patience` epochs.
 
-    Arguments and behaviour are Keras's.  cooldown: epochs after a reduction in which none is counted.  The
-    rate goes into the logs as "learning_rate".  An optimizer that follows a schedule is an error.
+    Arguments and behaviour are Keras's.  monitor, min_delta, verbose, mode: as in `EarlyStopping`.  cooldown:
+    epochs after a reduction in which none is counted.  min_lr: the rate never falls below it.  The rate goes
+    into the logs as "learning_rate".  An optimizer that follows a schedule is an error.
     """
 
     kept = ("best", "wait", "cooldown_counter")

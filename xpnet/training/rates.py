@@ -33,8 +33,8 @@ class LearningRateScheduler(Callback):
     """Set the learning rate at the beginning of each epoch.
 
     schedule: called with the epoch, from 0, and the rate so far, or with the epoch alone where that is all it
-    takes.  The rate goes into the logs as "learning_rate".  An optimizer that follows a schedule of its own
-    is an error.
+    takes.  verbose: print it.  The rate goes into the logs as "learning_rate".  An optimizer that follows a
+    schedule of its own is an error.
     """
 
     def __init__(self, schedule: Callable[..., float], verbose: int = 0):

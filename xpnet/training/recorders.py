@@ -16,8 +16,9 @@ from .callbacks import Callback, is_number
 class CSVLogger(Callback):
     """A line of figures for each epoch in a CSV file, as Keras writes it; epochs count from 0.
 
-    filename: its folder is made.  append: go on with a file that is there, which must have the same columns.
-    The columns are the figures of the first epoch; a figure that an epoch lacks is NA.
+    filename: its folder is made.  separator: between figures, one character.  append: go on with a file that
+    is there, which must have the same columns.  The columns are the figures of the first epoch; a figure that
+    an epoch lacks is NA.  Raises ValueError where a later epoch has others.
     """
 
     def __init__(self, filename, separator: str = ",", append: bool = False):
@@ -93,7 +94,9 @@ class TensorBoard(Callback):
     "epoch_" + name: each epoch's figures and learning rate, and the validation's by updates made; with
     update_freq a number of batches (or "batch") also "batch_" + name of the epoch so far, by batches trained.
     histogram_freq: epochs between histograms of the weights (0: none); write_images: with them, the weights
-    as pictures in grey.  write_graph: the model's summary, as text.  There is no profile and no embedding.
+    as pictures in grey.  write_graph: the model's summary, as text.  write_steps_per_second: with each epoch,
+    too.  profile_batch, embeddings_freq, embeddings_metadata: there is no profile and no embedding, so
+    anything but the defaults is a ValueError.
 
     Written by tensorboardX (pip install 'xpnet[tensorboard]'), because it needs neither TensorFlow nor
     PyTorch; to look at them, pip install tensorboard.

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .style import MARKERS, PALETTE, axes_of, figure, style, whole_file
+from .animation import animate, titled
+from .style import MARKERS, PALETTE, axes_of, figure, style
 
 STRENGTH = 0.65  # opacity of a region of certainty, so that the points on it stand out
 
@@ -23,7 +24,7 @@ def decision_regions(predict, extent=(-15, 15), resolution: int = 100) -> np.nda
         raise TypeError(
             f"predict must be a function. Received: {predict!r}. Expected: model.predict, for instance"
         )
-    x0, x1, y0, y1 = _corners(extent)
+    x0, x1, y0, y1 = corners(extent)
     x, y = np.meshgrid(np.linspace(x0, x1, resolution), np.linspace(y0, y1, resolution))
     points = np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
     p = np.asarray(predict(points))
@@ -97,54 +98,19 @@ def animate_decision_regions(
     whole or not at all.
     """
     frames = [_grid(frame, extent, 0) for frame in frames]
-    if not frames:
-        raise ValueError("an animation needs frames. Received: none")
-    titles = (
-        [f"frame {i + 1} of {len(frames)}" for i in range(len(frames))] if titles is None else list(titles)
-    )
-    if len(titles) != len(frames):
-        raise ValueError(f"each frame needs one title. Received: {len(titles)} titles, {len(frames)} frames")
-    if Path(path).suffix.lower() != ".gif":
-        raise ValueError(f"the animation is a GIF. Received: {path}. Expected: a name that ends in .gif")
+    titles = titled(titles, len(frames))
     fig = figure(6.0, 5.0)
     ax = fig.add_subplot()
     if points is not None:
         plot_points(points[0], points[1], ax=ax)
     image = _paint(ax, frames[0], extent)
-    with whole_file(path) as temporary:
-        writer = _writer(fps)
-        writer.setup(fig, str(temporary), dpi=90)
-        for number, (p, title) in enumerate(zip(frames, titles)):
-            image.set_data(_colors(p))
-            ax.set_title(title)
-            writer.grab_frame()
-            if number == 0:
-                fig.set_layout_engine("none")  # arranged once: a picture that is laid out anew trembles
-        for _ in range(2 * fps):
-            writer.grab_frame()
-        writer.finish()
-    return Path(path)
 
+    def draw(frame):
+        p, title = frame
+        image.set_data(_colors(p))
+        ax.set_title(title)
 
-def _writer(fps: int):
-    """matplotlib's GIF writer with one palette for all frames: with one for each, colours flicker."""
-    from matplotlib.animation import PillowWriter
-    from PIL import Image
-
-    class Writer(PillowWriter):
-        _frames: list
-
-        def finish(self):
-            samples = self._frames[:: max(1, len(self._frames) // 4)] + self._frames[-1:]
-            width, height = self._frames[0].size
-            sheet = Image.new("RGB", (width, height * len(samples)))
-            for row, frame in enumerate(samples):
-                sheet.paste(frame, (0, height * row))
-            palette = sheet.quantize(method=Image.Quantize.MAXCOVERAGE)
-            self._frames = [f.quantize(palette=palette, dither=Image.Dither.NONE) for f in self._frames]
-            super().finish()
-
-    return Writer(fps=fps)
+    return animate(fig, draw, zip(frames, titles), path, fps)
 
 
 def _grid(predict, extent, resolution: int) -> np.ndarray:
@@ -156,7 +122,7 @@ def _grid(predict, extent, resolution: int) -> np.ndarray:
 
 def _paint(ax, p: np.ndarray, extent):
     """Draw probabilities p (R, R, K) under whatever is in ax; the image."""
-    x0, x1, y0, y1 = _corners(extent)
+    x0, x1, y0, y1 = corners(extent)
     dx, dy = (x1 - x0) / (p.shape[1] - 1) / 2, (y1 - y0) / (p.shape[0] - 1) / 2
     # each pixel's middle lies on its point of the grid, so the outer ones reach half a pixel further
     image = ax.imshow(
@@ -198,7 +164,7 @@ def _legend_beside(ax, handles=None) -> None:
     ax.legend(**more, loc="upper left", bbox_to_anchor=(1.0, 1.0), handletextpad=0.4)
 
 
-def _corners(extent) -> tuple[float, ...]:
+def corners(extent) -> tuple[float, ...]:
     corners = tuple(float(value) for value in extent)
     if len(corners) == 2:
         corners *= 2

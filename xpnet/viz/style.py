@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 from collections.abc import Iterator
@@ -18,6 +19,13 @@ PALETTE = (
 )  # fmt: skip
 MARKERS = "osD^vPX<>p"  # a shape besides the colour, for whoever prints in grey
 SEQUENTIAL, DIVERGING, GREY = "viridis", "RdBu_r", "gray"  # from 0 up; either side of 0; photographs
+
+# Fonts with Japanese, Chinese and Korean signs, for names of classes; the first that is there is asked for
+# what the usual font lacks.
+EASTERN = (
+    "Noto Sans CJK JP", "Noto Sans JP", "Hiragino Sans", "Yu Gothic", "Meiryo", "IPAexGothic", "TakaoGothic",
+    "MS Gothic", "Arial Unicode MS",
+)  # fmt: skip
 
 RC: dict[Any, Any] = {
     "font.size": 10,
@@ -52,6 +60,7 @@ RC: dict[Any, Any] = {
 def style() -> Iterator[None]:
     """The house style for what is drawn inside: `with viz.style(): ...`, or `@viz.style()` before a function.
 
+    Japanese and Chinese names are drawn where the machine has a font for them, such as Noto Sans CJK.
     Raises ImportError, with the line that installs it, where there is no matplotlib.
     """
     try:
@@ -62,8 +71,17 @@ def style() -> Iterator[None]:
         raise ImportError(
             "pictures need matplotlib, which is not installed. Install it: pip install 'xpnet[plot]'"
         ) from None
-    with matplotlib.rc_context(RC):
+    fonts = dict.fromkeys([*matplotlib.rcParams["font.family"], *_eastern()])
+    with matplotlib.rc_context(RC | {"font.family": list(fonts)}):
         yield
+
+
+@functools.cache
+def _eastern() -> list[str]:
+    from matplotlib.font_manager import fontManager
+
+    there = {font.name for font in fontManager.ttflist}
+    return [name for name in EASTERN if name in there][:1]
 
 
 @style()

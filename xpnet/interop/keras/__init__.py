@@ -46,7 +46,8 @@ def from_keras(source, **model) -> Sequential:
 
     source: a keras.Sequential or a functional model whose branches, if any, join in Add or Concatenate, or
     the path of a .keras file.  model: more arguments of `Sequential`, such as device and seed.  Raises
-    ModelFileError where a layer has no counterpart.
+    ModelFileError where a layer has no counterpart, TypeError for what is no Keras model, ValueError for
+    data_format="channels_first".
     """
     if model.pop("data_format", "channels_last") != "channels_last":
         raise ValueError(
@@ -82,7 +83,11 @@ def from_keras(source, **model) -> Sequential:
 
 
 def to_keras(model: Sequential) -> Any:
-    """The model's layers and weights as a keras.Sequential, or a functional model where it has branches."""
+    """The model's layers and weights as a keras.Sequential, or a functional model where it has branches.
+
+    Raises ImportError without Keras, NotBuiltError before the shapes are known, TypeError for a layer that
+    Keras has none for.
+    """
     model._need_built()
     try:
         import keras
@@ -122,7 +127,8 @@ def to_keras(model: Sequential) -> Any:
 def load_weights(model: Sequential, source) -> None:
     """Copy weights into a model of the same layers.  Nothing is changed unless every array fits.
 
-    source: a Keras model, or the path of a .keras or .weights.h5 file.
+    source: a Keras model, or the path of a .keras or .weights.h5 file.  Raises ShapeError where one does not,
+    ModelFileError where the file is damaged.
     """
     model._need_built()
     with _source(source) as (description, held):
@@ -134,14 +140,18 @@ def load_weights(model: Sequential, source) -> None:
 
 
 def save_weights(model: Sequential, path) -> None:
-    """Write the weights as the same Keras model does, to a .weights.h5 file."""
+    """Write the weights as the same Keras model does, to the .weights.h5 file of that path.
+
+    Raises TypeError for a model with branches.
+    """
     archive.write_weights(path, _chain(model))
 
 
 def save(model: Sequential, path, beside: dict[str, bytes] | None = None) -> None:
-    """Write a .keras file, from which Keras makes the same model, not compiled.
+    """Write the .keras file of that path, from which Keras makes the same model, not compiled.
 
-    beside: more files for the archive, by name, of which Keras takes no notice.
+    beside: more files for the archive, by name, of which Keras takes no notice.  Raises TypeError for a
+    model with branches.
     """
     archive.write_model(
         path, model.name, _keras_input_shape(model), model.dtype.name, _chain(model), beside or {}

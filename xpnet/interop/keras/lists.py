@@ -14,13 +14,17 @@ from .arrays import Orders, orders, slots, turned, turned_back, turned_shape
 
 
 def get_weights(model, layer: Layer | None = None) -> list[np.ndarray]:
-    """Copies of the arrays of the model, or of one of its layers with all that stands inside it."""
+    """Copies of the arrays of the model, or of one layer of it with all that stands inside, in Keras's order."""
     state = model.state_dict()
     return [turned(one, slot, state[name], order) for one, slot, name, order in _places(model, layer)]
 
 
 def set_weights(model, weights, layer: Layer | None = None) -> None:
-    """Write arrays that `get_weights` gave.  Nothing changes unless their number and every shape fits."""
+    """Write arrays that `get_weights` gave.
+
+    weights: a list of arrays.  layer: the one of the model that they belong to.  Raises ShapeError where
+    their number or a shape does not fit; then nothing changes.
+    """
     places = _places(model, layer)
     arrays = [np.asarray(a) for a in weights]
     if len(arrays) != len(places):

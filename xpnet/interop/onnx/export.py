@@ -34,11 +34,12 @@ def export(
     The graph turns "input" into "output", both as `model.predict` has them, in the model's data_format.
     Weights go by their names in `state_dict`, nodes by layer and operator: "0.weight", "0.Conv".
 
-    opset: the version of ONNX's operators, by default 21.  batch: the name of the free first axis, or a
-    number that fixes it.  dtype: "float32" for a model of any precision, as runtimes have few kernels for
-    "float64".  metadata: texts to store with the graph.
+    model: a `Sequential`.  path: of the file, or None.  opset: the version of ONNX's operators, by default
+    21.  batch: the name of the free first axis, or a number that fixes it.  dtype: "float32" for a model of
+    any precision, as runtimes have few kernels for "float64".  metadata: texts to store with the graph.
 
-    Raises NotBuiltError, and ValueError for a layer of your own without an exporter: `register_exporter`.
+    Raises TypeError for what is no model, NotBuiltError before its shapes are known, ValueError for a layer
+    of your own without an exporter: `register_exporter`.
     """
     if not isinstance(model, Network):
         raise TypeError(f"export takes a model. Received: {model!r}. Expected: an xpnet.Sequential")

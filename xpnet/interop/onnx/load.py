@@ -43,7 +43,8 @@ def load(
     source: a path, or an onnx.ModelProto.  data_format: how the model takes images, by default as the graph
     does; (N, H, W, C) where it begins by moving the channels.  precision: as in Sequential, by default
     "float64" for graphs of doubles.  input_shape: of one sample, in the graph's order, where the graph leaves
-    it open.  output: the value to end at, where the graph has several outputs.
+    it open.  output: the value to end at, where the graph has several outputs.  device, seed: as in
+    Sequential.
 
     A graph may be a chain, or branches that part at one value and meet in Add, Sum or Concat, nested at will.
     Axes of size 1 that the graph's output lacks stay: (N, 1) for (N,).  Weights that nodes share become each

@@ -38,9 +38,10 @@ def register_exporter(*kinds: type) -> Callable[[Exporter], Exporter]:
 class Writer:
     """Adds one layer's nodes and weights to a graph.
 
-    opset: the operator set to write for.  dtype: of all weights and maps.  path: how the layer's weights
-    begin in `state_dict`, "2.body.0"; where: how errors call it.  weights: those that nodes take, by name;
-    they are no part of the graph yet, whose check need not carry them around.
+    graph: the ONNX graph.  state: the model's `state_dict`.  opset: the operator set to write for.  dtype: of
+    all weights and maps.  path: how the layer's weights begin in `state_dict`, "2.body.0"; where: how errors
+    call it.  weights: those that nodes take, by name; they are no part of the graph yet, whose check need not
+    carry them around.
     """
 
     graph: onnx.GraphProto
@@ -53,7 +54,10 @@ class Writer:
     _names: set[str] = field(default_factory=set)
 
     def node(self, op: str, *inputs: str, **attributes) -> str:
-        """Add a node of one output: its name, "0.Conv", which is the node's as well."""
+        """Add a node of one output: its name, "0.Conv", which is the node's as well.
+
+        op: the operator.  inputs: names.  attributes: the operator's.
+        """
         name = self._free(op)
         node = onnx.helper.make_node(op, inputs, [name], name, self.where or None, **attributes)
         self.graph.node.append(node)
@@ -75,7 +79,11 @@ class Writer:
         return full
 
     def constant(self, name: str, value) -> str:
-        """A number or array, such as "0.pads": float64 as `dtype`, as weights are, integers as int64."""
+        """A number or array under a name, such as "0.pads": float64 as `dtype`, as weights are, integers as
+        int64.
+
+        value: an array of any shape.
+        """
         array = np.asarray(value)
         if array.dtype == np.float64:
             array = array.astype(self.dtype)
@@ -99,7 +107,8 @@ class Writer:
         return replace(self, path=path, where=where)
 
     def chain(self, layers: Iterable[Layer], x: str, branch: str = "") -> str:
-        """Export layers that run one after another, from a branch of this one: the output of the last.
+        """Export layers that run one after another, from a branch of this one, whose input is called x: the
+        output of the last.
 
         They are numbered as in `state_dict`, where an activation is a module of its own.
         """
@@ -113,10 +122,11 @@ class Writer:
         return x
 
     def export(self, part: Layer | activations.ActivationFunction, x: str) -> str:
-        """Export a layer without its activation, or an activation function: the name of its output.
+        """Export a part, a layer without its activation or an activation function, whose input is called x:
+        the name of its output.
 
-        ValueError where nobody registered how: a subclass that computes something else by a `forward` of its
-        own is not exported as its base.
+        Raises ValueError where nobody registered how: a subclass that computes something else by a `forward`
+        of its own is not exported as its base.
         """
         kind = type(part)
         base = next((cls for cls in kind.__mro__ if cls in EXPORTERS), None)

@@ -25,7 +25,8 @@ from .write import in_torch
 def to_torch(model: Sequential) -> torch.nn.Sequential:
     """The model's layers and weights as a torch.nn.Sequential on the CPU, in evaluation mode.
 
-    Its state_dict has the names and shapes of the model's.
+    Its state_dict has the names and shapes of the model's.  Raises NotBuiltError before the shapes are known,
+    TypeError for a layer that PyTorch has no module for.
     """
     model._need_built()
     net = torch.nn.Sequential(*in_torch(model.layers)).to(getattr(torch, model.dtype.name))
@@ -36,8 +37,9 @@ def to_torch(model: Sequential) -> torch.nn.Sequential:
 def from_torch(net: torch.nn.Module, input_shape, **model) -> Sequential:
     """A torch.nn.Sequential with its weights as a model; nested ones are unrolled.
 
-    input_shape: of one sample, (C, H, W) or (D,).  model: more arguments of `Sequential`, such as device and
-    seed.  Raises TypeError where a module has no counterpart.
+    net: the chain.  input_shape: of one sample, (C, H, W) or (D,).  model: more arguments of `Sequential`,
+    such as device and seed.  Raises TypeError where a module has no counterpart or net is no chain,
+    ValueError for data_format="channels_last".
     """
     if not is_chain(net):
         raise TypeError(
