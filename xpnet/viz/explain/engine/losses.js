@@ -1,0 +1,90 @@
+// What training makes small: the loss of one answer p and its derivative.  As xpnet/losses.py, for one sample.
+// p: (K,) or a map (K, H, W).  target: a class, a tensor of classes (H, W), or a tensor like p.
+
+import { activate, softmaxOf } from "./activations.js";
+import { channelsOf, map, tensor } from "./tensors.js";
+
+const TINY = 1e-7; // the smallest probability whose logarithm is taken
+
+/** The target as numbers like the answer's: a class becomes a one among zeros. */
+export function wanted(target, shape) {
+  if (target?.data && target.data.length === shape.reduce((a, b) => a * b, 1)) return target;
+  const [, pixels] = channelsOf(shape), classes = target?.data ?? [target];
+  if (classes.length !== pixels) throw new RangeError(`a target for ${shape} has another size: ${classes.length}`);
+  if (shape[0] === 1 && pixels === 1) return tensor(shape, Float32Array.of(target)); // yes or no, or a number
+  const t = tensor(shape);
+  classes.forEach((k, pixel) => (t.data[k * pixels + pixel] = 1));
+  return t;
+}
+
+/** -sum of t log q, q = softmax(p) or p itself; the mean over pixels. */
+function categorical({ fromLogits, smoothing }, p, target) {
+  const [K, pixels] = channelsOf(p.shape);
+  const t = map(target, (value) => value * (1 - smoothing) + smoothing / K);
+  const q = fromLogits ? softmaxOf(p).y : map(p, (value) => Math.max(value, TINY));
+  let loss = 0;
+  if (fromLogits) {
+    const { max, total } = softmaxOf(p);
+    t.data.forEach((share, i) => (loss -= share * (p.data[i] - max[i % pixels] - Math.log(total[i % pixels]))));
+  } else {
+    t.data.forEach((share, i) => (loss -= share * Math.log(q.data[i])));
+  }
+  const mass = (pixel) => {
+    let sum = 0;
+    for (let i = pixel; i < t.data.length; i += pixels) sum += t.data[i];
+    return sum;
+  };
+  const masses = Float64Array.from({ length: pixels }, (_, pixel) => mass(pixel));
+  const dp = map(t, (share, i) => (fromLogits ? q.data[i] * masses[i % pixels] - share : -share / q.data[i]) / pixels);
+  return { loss: loss / pixels, dp };
+}
+
+/** -(t log q + (1 - t) log(1 - q)), q = sigmoid(p) or p itself; the mean over the outputs. */
+function binary({ fromLogits, smoothing }, p, target) {
+  const n = p.data.length, t = map(target, (value) => value * (1 - smoothing) + 0.5 * smoothing);
+  let loss = 0;
+  if (fromLogits) {
+    p.data.forEach((z, i) => (loss += Math.max(z, 0) - z * t.data[i] + Math.log1p(Math.exp(-Math.abs(z)))));
+    const q = activate({ name: "sigmoid" }, p);
+    return { loss: loss / n, dp: map(q, (value, i) => (value - t.data[i]) / n) };
+  }
+  const clip = (value) => Math.min(Math.max(value, TINY), 1 - TINY);
+  const dp = map(p, (value, i) => {
+    const q = clip(value);
+    loss -= t.data[i] * Math.log(q) + (1 - t.data[i]) * Math.log1p(-q);
+    return (q - t.data[i]) / (q * (1 - q)) / n;
+  });
+  return { loss: loss / n, dp };
+}
+
+/** Losses of the differences d = p - t: value(d) and slope(d), the mean over the outputs unless summed. */
+const byDifference = (value, slope, summed = false) => (options, p, t) => {
+  const n = summed ? 1 : p.data.length;
+  let loss = 0;
+  const dp = map(p, (one, i) => {
+    const d = one - t.data[i];
+    loss += value(d, options);
+    return slope(d, options) / n;
+  });
+  return { loss: loss / n, dp };
+};
+
+const huber = byDifference(
+  (d, { delta }) => (Math.abs(d) <= delta ? 0.5 * d * d : delta * (Math.abs(d) - 0.5 * delta)),
+  (d, { delta }) => Math.min(Math.max(d, -delta), delta),
+);
+
+const LOSSES = {
+  "softmax-cross-entropy": categorical,
+  "binary-cross-entropy": binary,
+  mse: byDifference((d) => d * d, (d) => 2 * d),
+  "half-squared-error": byDifference((d) => 0.5 * d * d, (d) => d),
+  "sum-squared-error": byDifference((d) => d * d, (d) => 2 * d, true),
+  mae: byDifference(Math.abs, Math.sign),
+  huber,
+};
+
+/** The loss and its derivative by p; loss: net.loss. */
+export function lossOf(loss, p, target) {
+  return LOSSES[loss.kind](loss, p, wanted(target, p.shape));
+}

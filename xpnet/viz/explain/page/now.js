@@ -1,0 +1,76 @@
+// What is computed at the moment: the passes through the network for the state's input, and what depends on them.
+
+import { indexOf } from "../engine/tensors.js";
+import { PICTURE, state } from "./state.js";
+import { asMaps, asPlace } from "./tiles.js";
+
+export const now = { net: null, run: null, back: null, time: 0, places: new Map() };
+
+/** Whether the pass is the training pass. */
+export function isTraining() {
+  return state.mode === "backward" || state.training;
+}
+
+/** Run the network forward, and backward where that is shown. */
+export function compute() {
+  const { net } = now, started = performance.now();
+  now.run = net.forward(state.x, { train: isTraining(), sample: state.sample });
+  now.back = null;
+  if (state.mode === "backward" && state.target !== null && !now.run.stopped) now.back = backwardOrNull();
+  now.time = performance.now() - started;
+}
+
+/** The entry of the layer that is looked at; null for the picture and the answer. */
+export function layerNow() {
+  return now.net.layers[state.layer] ?? null;
+}
+
+/** The shape of what layer number i puts out; the picture's for PICTURE. */
+export function shapeOf(i) {
+  if (i === PICTURE) return now.net.input.shape;
+  return now.net.layers[Math.min(i, now.net.layers.length - 1)].outShape;
+}
+
+/** What layer number i put out: activations, or (backward) gradients; a Tensor, or null where nothing is known. */
+export function tensorOf(i) {
+  if (state.mode === "forward") return activationOf(i);
+  if (!now.back) return null;
+  return i === PICTURE ? now.back.dPicture : now.back.dOutputs[i];
+}
+
+/** The activations of layer number i, or the picture. */
+export function activationOf(i) {
+  return i === PICTURE ? state.x : now.run.outputs[i];
+}
+
+/** The numbers of the layers that read layer i. */
+export function readersOf(i) {
+  return now.net.layers.filter((layer) => layer.inputs.includes(i)).map((layer) => layer.index);
+}
+
+/** The element of layer i that was looked at last, or the one with the largest number. */
+export function placeIn(i) {
+  const shape = shapeOf(i), known = now.places.get(i);
+  if (known) return known;
+  const tensor = activationOf(i);
+  return tensor ? indexOf(shape, largest(tensor.data)) : shape.map(() => 0);
+}
+
+/** Where the largest number lies in data. */
+export function largest(data) {
+  let best = 0;
+  for (let i = 1; i < data.length; i++) if (data[i] > data[best]) best = i;
+  return best;
+}
+
+/** {C, H, W, c, y, x} of an element in layer i. */
+export function mapPlace(i, index) {
+  const [C, H, W] = asMaps(shapeOf(i)), [c, y, x] = asPlace(index);
+  return { C, H, W, c, y, x };
+}
+
+function backwardOrNull() {
+  const { net, run } = now;
+  if (!net.loss?.kind || run.outputs.at(-1) === null) return null;
+  return net.backward(run, state.target);
+}

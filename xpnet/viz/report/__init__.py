@@ -1,0 +1,69 @@
+"""A report of a trained model: one HTML file to keep beside it, to open without a network, to print.
+
+    findings   what the answers to the test samples say: figures, confusions, mistakes
+    pictures   samples, kernels, feature maps and plots, as data: addresses
+    page       what stands in the template, report.html.j2
+
+Jinja2 fills the template and escapes what it is given.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ...data.arrays import as_array
+from ...errors import NotBuiltError
+from ..style import style, whole_file
+from . import page
+from .findings import targets
+
+
+@style()
+def report(
+    model,
+    path,
+    x,
+    y,
+    *,
+    labels=None,
+    history=None,
+    title: str | None = None,
+    data: str = "",
+    seconds: float | None = None,
+    command: str = "",
+    settings=None,
+    next_steps=(),
+) -> Path:
+    """Write a report of a trained model as one HTML file; its path.
+
+    x, y: samples to judge it by, best such as it was not trained on, as `evaluate` takes them.  labels: names
+    of the classes.  history: what `fit` returned; by default the model's own.  title: by default the model's
+    name.  data, seconds: what it was trained on, and how long.  command: how to run it again.  settings: more
+    figures of the run, by name.  next_steps: pairs (command, what it does).
+
+    A classifier gets its accuracy, confusions, mistakes and figures by class; a regression its errors; a model
+    that yields maps some of them; each the layers, kernels, feature maps and curves.  The file is written
+    whole or not at all.  Raises ImportError where matplotlib or Jinja2 is missing.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"a report is an HTML file. Received: {path}. Expected: a name that ends in .html")
+    if not hasattr(model, "layer_outputs"):
+        raise TypeError(
+            f"a report is of a xpnet model. Received: {type(model).__name__}. Expected: a Sequential; of a "
+            "NetClassifier or NetRegressor its model_"
+        )
+    if not model.built:
+        raise NotBuiltError("the model has no weights yet. Expected: a model that has been trained or loaded")
+    environment = page.environment()
+    x, y = np.asarray(as_array(x, "x")), targets(y)
+    run = page.Run(
+        title or model.name, data, seconds, command, dict(settings or {}), tuple(next_steps),
+        page.history_of(history if history is not None else model.history),
+    )  # fmt: skip
+    text = environment.get_template("report.html.j2").render(page.contents(model, x, y, labels, run))
+    with whole_file(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8", "replace"))
+    return path
