@@ -8,14 +8,18 @@ All blocks of a page run one after another, in one namespace and one folder, and
     ```sh         commands: `xpnet ...` is run; of others it is checked that what they name exists
     ```console    the same behind "$ ", with what they print
     ```{...}      is one of Sphinx's directives, in docs/ alone
-    ```text       is no code; behind <!-- output --> it is what the block before it printed, where "..." stands
-                  for anything within a line, a line of "..." for any lines, and errors may be broken into lines;
-                  behind <!-- output: within 3% --> each of its numbers need only be as close as that
+    ```text       is no code
 
-A comment on the line before a block says more of it: <!-- needs: torch --> (it is left out without; `data`
-stands for the data sets under XPNET_DATA), <!-- raises: ShapeError --> (it must; the error is its output),
-<!-- warns: DeviceFallbackWarning --> (it may), <!-- parsed --> (commands too long to be run: only the words are
-checked).
+A comment on the line before a block says more of it:
+
+    <!-- output -->                         a text that is what the block before it printed; "..." stands for
+                                            anything within a line, a line of it for any lines, and an error
+                                            may be broken into lines
+    <!-- output: within 3% -->              its numbers need only be as close as that
+    <!-- needs: torch -->                   left out without it; `data` stands for the data sets of XPNET_DATA
+    <!-- raises: ShapeError -->             it must, and the error is its output
+    <!-- warns: DeviceFallbackWarning -->   it may
+    <!-- parsed -->                         commands too long to be run: only their words are checked
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
+os.environ.setdefault("KERAS_BACKEND", "torch")  # Keras's own default is TensorFlow
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 SHOWN = {"text", "cpp"}  # not run: text; CUDA's C++, which test_docs compares with what is compiled
@@ -41,7 +46,7 @@ MARKS = ("needs", "raises", "warns", "parsed", "output")
 FENCE = re.compile(r"^( *)(`{3,}|~{3,})\s*(\S*)(.*)$")
 MARK = re.compile(r"^\s*<!--\s*(\w+)(?::\s*(.*?))?\s*-->\s*$")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
-PICTURE = re.compile(r"_made/([\w/-]+)/([\w.-]+)\)")
+PICTURE = re.compile(r"\]\((?:\.\./)*_made/([\w./-]+)\)")
 
 
 class Block(NamedTuple):
@@ -69,7 +74,7 @@ class PageError(Exception):
 
 def pages() -> list[Path]:
     """Every page with code that is checked."""
-    return [*sorted(ROOT.glob("README*.md")), *sorted(p for p in DOCS.rglob("*.md") if "_made" not in p.parts)]
+    return sorted(ROOT.glob("README*.md")) + sorted(DOCS.rglob("*.md"))
 
 
 def blocks(page: Path) -> list[Block]:
@@ -94,24 +99,27 @@ def blocks(page: Path) -> list[Block]:
     return found
 
 
-def pictures(page: Path) -> dict[str, list[str]]:
-    """The pictures that a page shows of its own code, by the folder under docs/_made that they lie in."""
-    found: dict[str, list[str]] = {}
-    for folder, name in PICTURE.findall(page.read_text()):
-        found.setdefault(folder, []).append(name)
-    return found
+def pictures(page: Path) -> list[str]:
+    """Those that a page shows of some page's code: their paths under docs/_made."""
+    return PICTURE.findall(page.read_text())
 
 
 def picture_folder(page: Path) -> Path:
-    """Where a page's code runs when the documentation is built."""
+    """Where the pictures of a page's own code are kept when the documentation is built."""
     return DOCS / "_made" / page.relative_to(DOCS).with_suffix("")
 
 
+def drawn(page: Path) -> list[str]:
+    """The files that a page shows of its own code."""
+    own = picture_folder(page).relative_to(DOCS / "_made")
+    return [Path(path).name for path in pictures(page) if Path(path).parent == own]
+
+
 def fresh(page: Path) -> bool:
-    """Whether all pictures that a page shows are there, and newer than page and library."""
+    """Whether all pictures that a page shows of its own code are there, and newer than page and library."""
     sources = [page, *(ROOT / "xpnet").rglob("*.py")]
     newest = max(path.stat().st_mtime for path in sources)
-    shown = [DOCS / "_made" / folder / name for folder, names in pictures(page).items() for name in names]
+    shown = [picture_folder(page) / name for name in drawn(page)]
     return all(path.exists() and path.stat().st_mtime > newest for path in shown)
 
 
@@ -203,38 +211,42 @@ def run_line(line: str, only_parsed: bool, where: str) -> str:
             environment[assignment[1]] = assignment[2]
             command = command[1:]
         try:
+            for name in environment:
+                _check_variable(name)
             printed += _command(command, environment, only_parsed)
-        except (AssertionError, KeyError, SystemExit) as error:
+        except PageError as error:
             raise PageError(f"{where}: `{line}`: {error}") from error
     return printed
 
 
 def compare(printed: str, shown: str, where: str, how: str = "") -> None:
     """PageError where a page shows something else than was printed."""
-    pattern, numbers = r"[ \t]*\n", []
-    if re.match(r"\w+Error: ", shown):
-        pattern, printed = r"\s*", " ".join(printed.split())
-        shown_lines = [" ".join(shown.split())]
-    else:
-        shown_lines = [line.rstrip() for line in shown.strip("\n").splitlines()]
-    text = ""
-    for line in shown_lines:
-        if line.strip() == "...":
-            text += r"(?:.*\n)*"
-            continue
-        if how:
-            numbers += map(float, NUMBER.findall(line))
-            parts = [r"[^\n]*".join(map(re.escape, part.split("..."))) for part in NUMBER.split(line)]
-            text += f" *({NUMBER.pattern})".join(part.rstrip("\\ ") for part in parts)
-        else:
-            text += r"[^\n]*".join(map(re.escape, line.split("...")))
-        text += pattern
-    match = re.fullmatch(text, printed.strip("\n") + "\n")
-    close = float(how.removeprefix("within ").rstrip("%")) / 100 if how else 0.0
-    if match is None or any(
-        abs(float(found) - number) > close * abs(number) for found, number in zip(match.groups(), numbers)
-    ):
+    if not _alike(printed, shown, float(how.removeprefix("within ").rstrip("%")) / 100 if how else None):
         raise PageError(f"{where}: the page shows\n\n{shown}\nand this was printed:\n\n{printed}")
+
+
+def _alike(printed: str, shown: str, tolerance: float | None) -> bool:
+    if re.match(r"\w+Error:\s", shown):
+        printed, shown = " ".join(printed.split()), " ".join(shown.split())
+    pattern, numbers = "", []
+    for line in shown.strip("\n").splitlines():
+        if line.strip() == "...":
+            pattern += r"(?:.*\n)*"
+            continue
+        if tolerance is None:
+            pattern += _with_gaps(line.rstrip())
+        else:  # a number may be wider or narrower than the shown one, so the blanks before it are any
+            numbers += map(float, NUMBER.findall(line))
+            words = [_with_gaps(part.rstrip(" ")) for part in NUMBER.split(line)]
+            pattern += rf" *({NUMBER.pattern})".join(words)
+        pattern += r"[ \t]*\n"
+    match = re.fullmatch(pattern, printed.strip("\n") + "\n")
+    found = [] if match is None else list(map(float, match.groups()))
+    return match is not None and all(abs(a - b) <= tolerance * abs(b) for a, b in zip(found, numbers))
+
+
+def _with_gaps(text: str) -> str:
+    return r"[^\n]*".join(map(re.escape, text.split("...")))
 
 
 # -- commands ------------------------------------------------------------------------------------------------
@@ -242,8 +254,6 @@ def compare(printed: str, shown: str, where: str, how: str = "") -> None:
 
 def _command(words: list[str], environment: dict[str, str], only_parsed: bool) -> str:
     """Run xpnet; of another command, check that what it names exists.  What was printed."""
-    for name in environment:
-        assert _mentioned(name), f"nothing here reads the variable {name}"
     match words:
         case ["xpnet", *rest]:
             return _xpnet(rest, environment, only_parsed)
@@ -251,33 +261,41 @@ def _command(words: list[str], environment: dict[str, str], only_parsed: bool) -
             for word in rest:
                 _check_requirement(word)
         case ["sphinx-build", *_, source, _]:
-            assert (ROOT / source / "conf.py").exists(), f"there is no documentation in {source}"
+            _need((ROOT / source / "conf.py").exists(), f"there is no documentation in {source}")
         case ["pytest" | "ruff" | "mypy" | "bash" | "cd", *rest]:
             for word in rest:
-                assert "/" not in word or (ROOT / word.partition("::")[0]).exists(), f"there is no {word}"
+                path = ROOT / word.partition("::")[0]
+                _need("/" not in word or path.exists(), f"there is no {word}")
         case ["python", "-m", module, *rest]:
             _check_options(ROOT / Path(*module.split(".")).with_suffix(".py"), rest)
         case ["python", path, *rest]:
             _check_options(ROOT / path, rest)
         case ["export", assignment]:
-            name = assignment.partition("=")[0]
-            assert _mentioned(name), f"nothing here reads the variable {name}"
+            _check_variable(assignment.partition("=")[0])
         case _:
-            raise AssertionError("no rule says how to check this command (docs/blocks.py)")
+            raise PageError("no rule says how to check this command (docs/blocks.py)")
     return ""
+
+
+def _need(condition: bool, message: str) -> None:
+    if not condition:
+        raise PageError(message)
 
 
 def _xpnet(words: list[str], environment: dict[str, str], only_parsed: bool) -> str:
     if only_parsed:
-        from xpnet.cli import parser
+        from xpnet import cli
 
-        parser().parse_args(words)
+        try:
+            cli.parser().parse_args(words)
+        except cli.UsageError as error:
+            raise PageError(error) from error
         return ""
     done = subprocess.run(
         [sys.executable, "-m", "xpnet", *words], env=os.environ | environment, text=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL, capture_output=True,
     )  # fmt: skip
-    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}{done.stderr}"
+    _need(done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout
 
 
@@ -285,24 +303,27 @@ def _check_requirement(word: str) -> None:
     """A package of pyproject.toml, this one with extras that it has, or an option."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    needed = {re.match(r"[\w-]+", line)[0] for line in sum(extras.values(), project["dependencies"])}
-    name, _, chosen = re.fullmatch(r"(\.|-?[\w-]+)(\[(.*)\])?", word).groups()
-    assert name in {".", "xpnet", "-e", "-U"} | needed, f"pyproject.toml knows no {name}"
-    for extra in filter(None, (chosen or "").split(",")):
-        assert extra in extras, f"there is no extra {extra}"
+    needed = {re.split(r"[^\w-]", line)[0] for line in sum(extras.values(), project["dependencies"])}
+    name, _, chosen = word.rstrip("]").partition("[")
+    _need(name in {".", "xpnet", "-e", "-U"} | needed, f"pyproject.toml knows no {name}")
+    for extra in filter(None, chosen.split(",")):
+        _need(extra in extras, f"there is no extra {extra}")
 
 
 def _check_options(program: Path, words: list[str]) -> None:
     """A program of this repository, and options that a source beside it names."""
-    assert program.is_relative_to(ROOT) and program.exists(), f"there is no {program}"
+    _need(program.is_relative_to(ROOT) and program.exists(), f"there is no {program}")
     text = "".join(path.read_text() for path in program.parent.glob("*.py"))
     for word in words:
-        assert not word.startswith("--") or f'"{word.partition("=")[0]}"' in text, f"there is no {word}"
+        named = f'"{word.partition("=")[0]}"' in text
+        _need(named or not word.startswith("--"), f"there is no {word}")
 
 
-def _mentioned(variable: str) -> bool:
+def _check_variable(name: str) -> None:
+    """An environment variable that something here reads."""
     sources = [*(ROOT / "xpnet").rglob("*.py"), *(ROOT / "bench").glob("*.py")]
-    return variable == "OMP_NUM_THREADS" or any(variable in path.read_text() for path in sources)
+    read = name == "OMP_NUM_THREADS" or any(name in path.read_text() for path in sources)
+    _need(read, f"nothing here reads the variable {name}")
 
 
 def _is_here(name: str) -> bool:

@@ -54,4 +54,5 @@ def described(name):
 def block(text, title):
     if title:
         yield from (f"**{title}**", "")
-    yield from (".. code-block:: text", "", *(f"   {line.removeprefix('  ')}" for line in text.splitlines()), "")
+    lines = (f"   {line.removeprefix('  ')}" for line in text.splitlines())
+    yield from (".. code-block:: text", "", *lines, "")

@@ -1,11 +1,13 @@
 """How the documentation is built: sphinx-build -W --keep-going -b html docs OUT.
 
-Sphinx, because it is maintained and can take every warning for an error; MyST, so that the pages are plain
-Markdown that reads as well on a code host; Furo, for its dark mode and its narrow screens.  Nothing is fetched
-from the network, neither when the pages are built nor when they are read.
+Sphinx, because it is maintained and can take every warning for an error (MkDocs and its Material theme are in
+maintenance mode); MyST, so that the pages are plain Markdown that reads as well on a code host; Furo, for its
+dark mode and its narrow screens.  Nothing is fetched from the network, neither when the pages are built nor
+when they are read.
 
-What the pages need beyond that is done here: the order of the pages, the pictures that their own code draws
-(blocks.py), links to the repository's other files, drawings that follow the theme, and formulas as MathML.
+html_parts.py is what the pages need beyond that: their order, the pictures that their own code draws (blocks.py),
+links to the repository's other files, and drawings that follow the theme.  docstrings.py and command_line.py
+make the reference.
 """
 
 import sys
@@ -23,7 +25,6 @@ version = release = xpnet.__version__
 copyright = "the xpnet developers, MIT licence"
 
 extensions = ["myst_parser", "sphinx_copybutton", "html_parts", "docstrings", "command_line"]
-myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 myst_url_schemes = {"http": None, "https": None, "mailto": None, html_parts.SCHEME: {"url": "{{path}}"}}
 exclude_patterns = ["_made", "drawings"]
@@ -33,7 +34,6 @@ html_title = f"xpnet {version}"
 html_static_path = ["_static"]
 html_css_files = ["pages.css", "reference.css"]
 html_copy_source = False
-html_math_renderer = "mathml"
 html_last_updated_fmt = None
 pygments_style, pygments_dark_style = "friendly", "monokai"
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "

@@ -1,12 +1,13 @@
 """How a docstring of xpnet's becomes a part of the reference.
 
-The docstrings are plain prose for `help()`: shapes first, then `name: what it is.` for the arguments, with formulas
-and code indented.  Here prose turns into what a page shows at a glance: shapes in type, a list of the arguments with
-their defaults, the errors in a paragraph of their own, and `names` as links.  Nothing is left to reStructuredText's
-own signs, so (x * y) and |x| stay what they are.
+The docstrings are plain prose for `help()`: shapes first, then `name: what it is.` for the arguments, with
+formulas and code indented.  Here prose turns into what a page shows at a glance: shapes in type, a list of
+the arguments with their defaults, the errors in a paragraph of their own, and `names` as links.  Nothing is
+left to reStructuredText's own signs, so (x * y) and |x| stay what they are.
 """
 
 import inspect
+import itertools
 import re
 
 from public_names import by_last_name, everything
@@ -17,9 +18,9 @@ LETTERS = r"(?:[A-Z]{1,2}|\d+)"
 DIMENSION = rf"{LETTERS}(?: ?[*/] ?{LETTERS})*"
 SHAPE = rf"\((?:{DIMENSION}|\.\.\.)(?:, (?:{DIMENSION}|\.\.\.|\*\w+))*,?\)"
 FLOW = rf"(?:\w+ )?{SHAPE} -> (?:\w+ )?{SHAPE}"
-CODE = re.compile(
-    rf"`([^`]+)`|(\"[^\" ]{{1,40}}\")|({FLOW}|{SHAPE.replace('*,?', '+,?')}|\({LETTERS},\))|\b(\w+(?:Error|Warning))\b"
-)
+LONE = SHAPE.replace("*,?", "+,?") + rf"|\({LETTERS},\)"  # but not the (N) of a plain remark
+VALUE = r"(?:\w+=)?\"[^\" ]{1,40}\"|\b\w+=(?:True|False|None|-?\d[\d.e-]*\b)"
+CODE = re.compile(rf"`([^`]+)`|({VALUE}|{FLOW}|{LONE})|\b(\w+(?:Error|Warning))\b")
 ARGUMENTS = re.compile(r"(?:^|(?<=[.;:!?)]) +)((?:\*{0,2}\w+)(?:, \*{0,2}\w+)*(?: and \*{0,2}\w+)?): +")
 RAISES = re.compile(r"(?:^|(?<=[.!?)]) +)Raises (?=[A-Z])")
 OF_BASES = {"layer": "xpnet.layers.Layer", "common": "xpnet.optimizers.Optimizer"}  # **layer, **common
@@ -70,7 +71,7 @@ def reread(lines, thing, name):
             arguments.clear()
 
     for paragraph in paragraphs(lines):
-        if all(line.startswith(" ") for line in paragraph):
+        if indented(paragraph):
             explained()
             out += [f".. code-block:: {'python' if is_code(paragraph) else 'text'}", ""]
             out += [f"   {line}" for line in paragraph] + [""]
@@ -94,14 +95,21 @@ def reread(lines, thing, name):
 
 
 def paragraphs(lines):
-    """The lines between empty ones."""
-    found: list[list[str]] = [[]]
-    for line in lines:
-        if not line.strip():
-            found.append([])
+    """The lines between empty ones; indented ones that follow each other are one paragraph."""
+    found: list[list[str]] = []
+    for is_text, group in itertools.groupby(lines, key=lambda line: bool(line.strip())):
+        one = [line.rstrip() for line in group]
+        if not is_text:
+            continue
+        if found and indented(found[-1]) and indented(one):
+            found[-1] += ["", *one]
         else:
-            found[-1].append(line.rstrip())
-    return [one for one in found if one]
+            found.append(one)
+    return found
+
+
+def indented(paragraph):
+    return all(line.startswith(" ") for line in paragraph if line)
 
 
 def is_code(paragraph):
@@ -115,31 +123,28 @@ def is_code(paragraph):
 
 
 def parameters(thing):
-    """What may be explained by `name:`, with its default: arguments, and the attributes of a class."""
+    """What `name:` may explain, as the signature has it: arguments, and a class's attributes as None."""
+    found: dict[str, str | None] = {}
     if isinstance(thing, property) or not callable(thing):
-        return {}
-    found = {}
+        return found
     if inspect.isclass(thing):
-        names = {one: "" for base in thing.__mro__ for one in (*vars(base), *base.__dict__.get("__annotations__", ()))}
-        found |= {one: "attribute" for one in names if not one.startswith("_")}
-        if hasattr(thing, "get_config"):
-            found |= {one: one if value is inspect.Parameter.empty else f"{one}={value!r}" for one, value in arguments(thing).items()}
+        found |= dict.fromkeys(one for one in dir(thing) if not one.startswith("_"))
+        if hasattr(thing, "get_config"):  # with the arguments of its bases
+            for one, default in arguments(thing).items():
+                found[one] = one if default is inspect.Parameter.empty else f"{one}={default!r}"
     try:
         signature = inspect.signature(thing)
     except (ValueError, TypeError):
         return found
     for p in signature.parameters.values():
-        if p.name in ("self", "cls"):
-            continue
-        star = {p.VAR_POSITIONAL: "*", p.VAR_KEYWORD: "**"}.get(p.kind, "")
-        found[p.name] = star + str(p.replace(annotation=p.empty)).lstrip("*")
+        if p.name not in ("self", "cls"):
+            found[p.name] = str(p.replace(annotation=p.empty))
     return found
 
 
 def term(name, defaults):
     """`strides=1`, as the signature has it."""
-    shown = defaults[name.lstrip("*")]
-    return name if shown == "attribute" else shown
+    return defaults[name.lstrip("*")] or name
 
 
 def pieces(text, defaults):
@@ -154,9 +159,7 @@ def pieces(text, defaults):
     if text[:begin].strip():
         yield "prose", (), text[:begin].strip()
     for (_, end, kind, names), after in zip(marks, [*(m[0] for m in marks[1:]), len(text)]):
-        if not names and kind == "arguments":
-            continue
-        yield kind, names, text[end:after].strip()
+        yield kind, names, re.sub(r"[;,]$", ".", text[end:after].strip())
 
 
 def inline(text, where):
@@ -174,14 +177,14 @@ def escaped(text):
 
 
 def code(match, where):
-    quoted, string, shape, error = match.groups()
+    quoted, plain, error = match.groups()
     if quoted or error:
         target = found(quoted or error, where)
         if target:
             return f"\\ :py:obj:`{quoted or error} <{target}>`\\ "
         if error:
             return escaped(error)
-    return f"\\ ``{(quoted or string or shape).replace(' -> ', ' → ')}``\\ "
+    return f"\\ ``{(quoted or plain).replace(' -> ', ' → ')}``\\ "
 
 
 def found(word, where):

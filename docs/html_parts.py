@@ -1,12 +1,14 @@
-"""What xpnet's pages need beyond plain Sphinx; conf.py hands `setup` to it."""
+"""A Sphinx extension: what the pages need beyond Markdown, so that the Markdown stays plain."""
 
+import os
 import re
-import sys
+import tempfile
+from html import escape
 from pathlib import Path
 
 import blocks
 from docutils import nodes
-from docutils.utils.math import latex2mathml
+from sphinx.errors import ExtensionError
 from sphinx.util.osutil import relative_uri
 
 DOCS = Path(__file__).parent
@@ -30,31 +32,31 @@ def setup(app):
     app.connect("source-read", point_into_repository)
     app.connect("doctree-resolved", inline_drawings)
     app.connect("html-collect-pages", repository_pages)
-    app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))
     return {"parallel_read_safe": False}
 
 
 def make_pictures(app):
-    """Run the code of every page that shows what its code draws."""
+    """Run the code of every page that shows what its code draws, and keep the pictures."""
     for page in blocks.pages():
-        if page.is_relative_to(DOCS) and not blocks.fresh(page):
-            print(f"running the code of {page.relative_to(ROOT)} ...", flush=True)
-            folder = blocks.picture_folder(page)
-            folder.mkdir(parents=True, exist_ok=True)
-            if blocks.in_process(page, folder).returncode:
-                sys.exit(f"the code of {page.relative_to(ROOT)} fails")
+        if not page.is_relative_to(DOCS) or blocks.fresh(page):
+            continue
+        print(f"running the code of {page.relative_to(ROOT)} ...", flush=True)
+        folder = blocks.picture_folder(page)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as fresh:
+            if blocks.in_process(page, fresh).returncode:
+                raise ExtensionError(f"the code of {page.relative_to(ROOT)} fails")
+            for name in blocks.drawn(page):
+                os.replace(Path(fresh) / name, folder / name)  # whole, also while others build
 
 
 def add_contents(app, docname, source):
     """The tables of contents of the sidebar, which on a code host would be noise."""
     if docname != "index":
         return
-    known = app.env.found_docs
-    for heading, wanted in CONTENTS:
-        names = [name for name in wanted if "*" in name or name in known]
-        if any("*" not in n or any(k.startswith(n.rstrip("*")) for k in known) for n in names):
-            names = "\n".join(names)
-            source[0] += f"\n```{{toctree}}\n:hidden:\n:glob:\n:caption: {heading}\n\n{names}\n```\n"
+    for heading, names in CONTENTS:
+        listed = "\n".join(names)
+        source[0] += f"\n```{{toctree}}\n:hidden:\n:glob:\n:caption: {heading}\n\n{listed}\n```\n"
 
 
 def point_into_repository(app, docname, source):
@@ -87,24 +89,6 @@ def inline_drawings(app, doctree, docname):
         path = DOCS / image["uri"]
         if path.parent.name != "drawings":
             continue
-        svg = path.read_text().partition("<svg")
-        label = nodes.fully_normalize_name(image.get("alt", "")).replace('"', "&quot;")
-        text = f'<figure class="drawing">{svg[1]} role="img" aria-label="{label}"{svg[2]}</figure>'
-        image.replace_self(nodes.raw("", text, format="html"))
-
-
-def inline_math(translator, node):
-    """A formula in the text, as browsers show it by themselves."""
-    translator.body.append(mathml(node.astext(), "inline"))
-    raise nodes.SkipNode
-
-
-def block_math(translator, node):
-    """A formula of its own line."""
-    translator.body.append(f'<div class="math">{mathml(node.astext(), "block")}</div>')
-    raise nodes.SkipNode
-
-
-def mathml(formula: str, display: str) -> str:
-    tree = latex2mathml.tex2mathml(formula, as_block=display == "block")
-    return tree if isinstance(tree, str) else tree.toprettyxml()
+        label = escape(image.get("alt", ""))
+        svg = path.read_text().replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+        image.replace_self(nodes.raw("", f'<figure class="drawing">{svg}</figure>', format="html"))

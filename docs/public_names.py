@@ -45,14 +45,14 @@ def of_module(module):
 
 
 def of_class(cls):
-    """The methods and properties that a class of xpnet's has, its bases' included."""
+    """A class's methods and properties, its bases' included; not those that a private base asks for."""
     found = {}
     for base in reversed(cls.__mro__):
         if base.__module__.startswith("xpnet."):
             for name, thing in vars(base).items():
                 if not name.startswith("_") and is_member(thing):
-                    found[name] = base
-    return found
+                    found.setdefault(name, base)
+    return [name for name, first in found.items() if not first.__name__.startswith("_")]
 
 
 def is_member(thing):

@@ -23,19 +23,6 @@ from xpnet.layers import Activation, AveragePooling2D, Conv2D, Dense, Flatten, M
 KERNELS = 6
 
 
-def stages(model, x):
-    """What each layer makes of x, by the layer's name.
-
-    This is all that `model.predict` does: each layer's output is the next one's input.
-    """
-    h = model.enter(x, model.ops)
-    outputs = {}
-    for layer in model.layers:
-        h, _ = layer.forward(h, train=False)
-        outputs[layer.name] = model.ops.to_host(model.leave(h))
-    return outputs
-
-
 def collapse(f, shape):
     """The matrix W and vector b of a linear f(x) = W x + b, found by asking about unit images."""
     size = int(np.prod(shape))
@@ -220,12 +207,12 @@ def main(argv=None):
     )
     model.summary()
     kernels_before = model.state_dict()["0.weight"]  # (F, C, KH, KW) = (6, 1, 3, 3)
-    maps_before = stages(model, one)["convolution"][0]
+    maps_before = model.layer_outputs(one)["convolution"][0]
     model.compile(optimizers.Adam(0.003), "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit(x, y, batch_size=32, epochs=args.epochs, verbose=0)
     accuracy = results["accuracy"] = model.evaluate(xt, yt)[1]
     kernels, biases = model.state_dict()["0.weight"], model.state_dict()["0.bias"]
-    outputs = stages(model, one)
+    outputs = model.layer_outputs(one)
     maps = outputs["convolution"][0]
     print(f"   Trained for {args.epochs} epochs: {accuracy:.2%} of the 450 test images are right.")
 
@@ -273,18 +260,18 @@ def main(argv=None):
     linear.compile(optimizers.Adam(0.003), "sparse_categorical_crossentropy", metrics=["accuracy"])
     linear.fit(x, y, batch_size=32, epochs=args.epochs, verbose=0)
     # Two dense layers: W2 (W1 h + b1) + b2 = (W2 W1) h + (W2 b1 + b2).
-    state, inside = linear.state_dict(), stages(linear, xt)
+    state, inside = linear.state_dict(), linear.layer_outputs(xt)
     W1, b1, W2, b2 = (state[name] for name in ("3.weight", "3.bias", "4.weight", "4.bias"))
     W21, b21 = W2 @ W1, W2 @ b1 + b2
     gap = results["dense_gap"] = float(np.abs(inside["flatten"] @ W21.T + b21 - inside["scores"]).max())
     print(f"   Two dense layers {W1.shape} and {W2.shape} are one {W21.shape}: largest difference {gap:.1e}.")
     # And convolution, pooling and both dense layers together: one (10, 64) matrix, the image as 64 numbers.
-    W, b = collapse(lambda images: stages(linear, images)["scores"], (1, 8, 8))
+    W, b = collapse(lambda images: linear.layer_outputs(images)["scores"], (1, 8, 8))
     gap = results["linear_gap"] = float(np.abs(xt.reshape(-1, 64) @ W.T + b - inside["scores"]).max())
     print(f"   All five layers are one {W.shape} matrix: largest difference over 450 images {gap:.1e}.")
-    V, c = collapse(lambda images: stages(model, images)["scores"], (1, 8, 8))
+    V, c = collapse(lambda images: model.layer_outputs(images)["scores"], (1, 8, 8))
     gap = results["relu_gap"] = float(
-        np.abs(xt.reshape(-1, 64) @ V.T + c - stages(model, xt)["scores"]).max()
+        np.abs(xt.reshape(-1, 64) @ V.T + c - model.layer_outputs(xt)["scores"]).max()
     )
     print(f"   The network with ReLU is no matrix: the same recipe misses by {gap:.1f}.")
     without = results["linear_accuracy"] = linear.evaluate(xt, yt)[1]

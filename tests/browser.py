@@ -1,27 +1,25 @@
-"""Headless Chromium for tests of pages.  A test module takes the fixture by `from browser import chromium`."""
+"""Headless Chromium for tests of pages: `from browser import chromium` takes the fixture."""
 
 import os
 import shutil
 
 import pytest
 
-
-def _executable():
-    """A browser that is installed; None for the one that playwright brings."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    return next(filter(None, map(shutil.which, names)), None)
+NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
-    """A playwright Browser; tests that ask for it are skipped where there is none."""
+    """A playwright Browser; tests that ask for it are skipped where there is none.
+
+    One a module: while it runs, nothing else in the process can run an event loop.
+    """
     api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'xpnet[test]'")
     with api.sync_playwright() as playwright:
-        found = _executable() or playwright.chromium.executable_path
+        found = next(filter(None, map(shutil.which, NAMES)), playwright.chromium.executable_path)
         if not os.path.exists(found):
             pytest.skip("no Chromium: apt install chromium, or playwright install chromium")
-        browser = playwright.chromium.launch(
-            executable_path=found, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
+        args = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=found, args=args)
         yield browser
         browser.close()

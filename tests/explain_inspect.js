@@ -1,7 +1,8 @@
 // What the explain page's engine computes of one sample, as plain lists.
 
 /** Each number as JSON can hold it. */
-const plain = (a) => a && { shape: a.shape, data: Array.from(a.data, (v) => (Number.isFinite(v) ? v : String(v))) };
+const plain = (a) => a && { shape: a.shape, data: Array.from(a.data, finite) };
+const finite = (value) => (Number.isFinite(value) ? value : String(value));
 
 function* someOf(shape, count) {
   const size = shape.reduce((a, b) => a * b, 1);
@@ -33,7 +34,8 @@ function checks(net, run, back) {
     }
     for (const at of someOf(layer.inShape, 4)) {
       const sources = net.sources(run, back, layer, at);
-      if (sources) pairs.push([`${layer.name} dx ${at}`, sum(sources.contributions.map((c) => c.product)), sources.total]);
+      if (!sources) continue;
+      pairs.push([`${layer.name} dx ${at}`, sum(sources.contributions.map((c) => c.product)), sources.total]);
     }
     for (const param of back.dParams[i]) {
       for (const at of someOf(param.shape, 3)) {
@@ -51,10 +53,10 @@ function together(net, run, layer, terms) {
   switch (terms.kind) {
     case "conv":
     case "dense":
-      return sum(terms.products.data) + (terms.bias ?? 0);
+      return terms.products && sum(terms.products.data) + (terms.bias ?? 0);
     case "transpose":
     case "blend":
-      return sum(terms.contributions.map((c) => c.product)) + (terms.bias ?? 0);
+      return terms.contributions && sum(terms.contributions.map((c) => c.product)) + (terms.bias ?? 0);
     case "pool": {
       const within = Array.from(terms.patch.data).filter((value) => !Number.isNaN(value));
       return terms.mode === "max" ? terms.patch.data[terms.chosen] : sum(within) / terms.divisor;

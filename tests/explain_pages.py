@@ -32,7 +32,11 @@ def numbers(subject, room=ROOM, x=None, index=0):
     """What a page holds, and what `inspect` shall compute: of a sample, or of another x."""
     manifest, packed = collect(subject, room)
     data = page_data(manifest, packed)
-    return {**data, "x": None if x is None else np.ravel(x).tolist(), "sample": index if subject.samples else None}
+    return {
+        **data,
+        "x": None if x is None else np.ravel(x).tolist(),
+        "sample": index if subject.samples else None,
+    }
 
 
 def in_node(pages, folder):
@@ -44,7 +48,7 @@ def in_node(pages, folder):
     shutil.copytree(ENGINE, engine)
     shutil.copy(HERE / "explain_inspect.js", engine / "inspect.js")
     (folder / "package.json").write_text('{"type": "module"}')
-    (folder / "in.json").write_text(json.dumps(pages))
+    (folder / "in.json").write_text(json.dumps(list(pages)))
     command = [node, HERE / "explain_engine.mjs", engine, folder / "in.json", folder / "out.json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -62,12 +66,15 @@ window.look = async (page) => {
 def in_chromium(pages, folder, chromium):
     """What the engine finds in each page, by a browser."""
     inspect = (HERE / "explain_inspect.js").read_text().replace("export function", "function")
-    script = "\n".join([bundle("engine/net.js"), inspect, SCRIPT])
+    script = (
+        f"{bundle('engine/net.js')}\nconst inspect = (() => {{ {inspect}\nreturn inspect; }})();\n{SCRIPT}"
+    )
     (folder / "engine.html").write_text(f'<script type="module">{script}</script>', encoding="utf-8")
-    tab = chromium.new_page()
+    tab, errors = chromium.new_page(), []
+    tab.on("pageerror", lambda error: errors.append(error))
     try:
         tab.goto((folder / "engine.html").as_uri())
-        tab.wait_for_function("window.look")
+        assert not errors, errors
         return [tab.evaluate("(page) => window.look(page)", page) for page in pages]
     finally:
         tab.close()

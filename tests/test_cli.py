@@ -4,10 +4,12 @@ import csv
 import importlib.util
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import html_page
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -17,6 +19,7 @@ from xpnet import cli
 from xpnet.commands import card, predict, samples, train
 
 HAS_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
+HAS_JINJA = importlib.util.find_spec("jinja2") is not None
 HAS_PILLOW = importlib.util.find_spec("PIL") is not None
 needs_pillow = pytest.mark.skipif(not HAS_PILLOW, reason="Pillow is not installed")
 
@@ -73,9 +76,9 @@ def test_train_without_arguments_tells_a_newcomer_everything(xp, tmp_path):
     accuracy = float(out.split("test accuracy: ")[1].split("%")[0])
     assert accuracy >= 98.0
     folder = tmp_path / "runs" / "digits-cnn"
-    expected = {"model.safetensors", "history.json", "samples.npz"} | (
-        {"history.png"} if HAS_MATPLOTLIB else set()
-    )
+    expected = {"model.safetensors", "history.json", "samples.npz"}
+    expected |= {"history.png"} if HAS_MATPLOTLIB else set()
+    expected |= {"report.html"} if HAS_MATPLOTLIB and HAS_JINJA else set()
     assert {path.name for path in folder.iterdir()} == expected
     for name in expected:
         assert f"wrote {os.path.join('runs', 'digits-cnn', name)}\n" in out
@@ -116,6 +119,33 @@ def test_without_matplotlib_the_install_line_is_told(xp, monkeypatch):
     code, out, _ = xp(*_blobs("--out", "run"))
     assert code == 0 and "pip install 'xpnet[plot]'" in out
     assert not os.path.exists("run/history.png") and os.path.exists("run/model.safetensors")
+    assert out.count("no report.html") == 1 and not os.path.exists("run/report.html")
+
+
+@pytest.mark.skipif(not HAS_MATPLOTLIB, reason="matplotlib is not installed")
+def test_without_jinja2_there_are_curves_and_one_line_for_the_report(xp, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == "jinja2" else find(n, *a))
+    code, out, err = xp(*_blobs("--quiet", "--out", "run"))
+    assert code == 0 and err == ""
+    assert out.count("no report.html") == 1 and "pip install 'xpnet[plot]'" in out
+    assert os.path.exists("run/history.png") and not os.path.exists("run/report.html")
+
+
+@pytest.mark.skipif(not (HAS_MATPLOTLIB and HAS_JINJA), reason="the plot extra is not installed")
+def test_the_report_tells_of_the_run_and_its_command_makes_the_same_model(xp):
+    options = ("--optimizer", "sgd", "--lr", 0.03, "--batch-size", 50, "--seed", 3)
+    assert xp(*_blobs("--out", "a run", *options))[0] == 0
+    page = html_page.read(Path("a run/report.html").read_text(encoding="utf-8"))
+    told = json.loads(Path("a run/history.json").read_text())
+    assert f"{100 * told['history']['val_accuracy'][-1]:.2f}%" in page.one("p", "headline").text
+    assert page.one("h1").text == "blobs-mlp" and "800 training and 200 test samples" in page.text
+    again, predict_, *others = (shlex.split(one.text) for one in page.one("dl", "steps").all("code"))
+    assert again[0] == predict_[0] == "xpnet" and [other[1] for other in others] == ["explain", "export"]
+    assert xp(*again[1:], "--out", "b")[0] == 0
+    a, b = (xpnet.load_model(f"{n}/model.safetensors", device="cpu").state_dict() for n in ("a run", "b"))
+    assert a.keys() == b.keys() and all(np.array_equal(a[key], b[key]) for key in a)
+    assert "agree with the labels" in xp(*predict_[1:])[1]
 
 
 @pytest.mark.skipif(not HAS_MATPLOTLIB, reason="matplotlib is not installed")
@@ -127,6 +157,20 @@ def test_a_picture_that_fails_takes_nothing_else_with_it(xp, monkeypatch):
     code, out, err = xp(*_blobs("--out", "run"))
     assert code == 0 and "next: " in out
     assert "xpnet: warning: no history.png: RuntimeError: no fonts" in err
+    assert os.path.exists("run/report.html") == HAS_JINJA
+
+
+@pytest.mark.skipif(not (HAS_MATPLOTLIB and HAS_JINJA), reason="the plot extra is not installed")
+def test_a_report_that_fails_says_why_and_takes_nothing_else_with_it(xp, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr("xpnet.viz.report", broken)
+    code, out, err = xp(*_blobs("--out", "run"))
+    assert code == 0 and "next: " in out and os.path.exists("run/model.safetensors")
+    assert "xpnet: warning: no report.html: RuntimeError: no ink" in err and "Traceback" not in err
+    assert os.path.exists("run/history.png") and not os.path.exists("run/report.html")
+    assert "Traceback" in xp("--debug", *_blobs("--out", "run", "--overwrite"))[2]
 
 
 def test_one_seed_gives_one_model_and_another_seed_another(xp):
@@ -156,7 +200,7 @@ def test_quiet_tells_the_accuracy_and_the_files_alone(xp):
     assert code == 0 and err == ""
     first, *rest = out.splitlines()
     assert first.startswith("test accuracy: ")
-    assert rest and all(line.startswith(("wrote ", "no history.png")) for line in rest)
+    assert rest and all(line.startswith(("wrote ", "no history.png", "no report.html")) for line in rest)
 
 
 def test_few_epochs_have_a_bar_each(xp):

@@ -16,7 +16,12 @@ IMAGES = RNG.random((5, 1, 4, 4))
 
 def classifier(ending="softmax", units=3, **more):
     made = Sequential(
-        [L.Conv2D(6, 3, activation="relu"), L.MaxPooling2D(2), L.Flatten(), L.Dense(units, activation=ending)],
+        [
+            L.Conv2D(6, 3, activation="relu"),
+            L.MaxPooling2D(2),
+            L.Flatten(),
+            L.Dense(units, activation=ending),
+        ],
         **{"input_shape": (1, 8, 8), "seed": 0} | more,
     )
     made.compile("sgd", "binary_crossentropy" if units == 1 else "sparse_categorical_crossentropy")
@@ -83,7 +88,7 @@ def test_classifiers_of_scikit_learn_and_their_own_labels_are_taken():
     net = LogisticRegression().fit(x, y)
     axes = viz.plot_mistakes(net, x, y)
     wrong = np.flatnonzero(net.predict(x) != y)
-    assert 0 < len(wrong) and len(axes) == min(len(wrong), 16)
+    assert len(wrong) > 0 and len(axes) == min(len(wrong), 16)
     i = wrong[net.predict_proba(x)[wrong].max(axis=1).argmax()]
     assert axes[0].get_title().startswith(f"{y[i]}\ntaken for")
     np.testing.assert_array_equal(axes[0].images[0].get_array(), x[i].reshape(4, 4))  # vectors become squares
@@ -229,7 +234,7 @@ def test_feature_maps_of_nothing_are_refused():
     x = np.ones((2, 1, 8, 8), np.float32)
     with pytest.raises(TypeError, match="needs the sample"):
         viz.plot_feature_maps(model)
-    with pytest.raises(ShapeError, match="one sample can be shown at a time. Received: 2"):
+    with pytest.raises(ShapeError, match=r"one sample can be shown at a time. Received: 2"):
         viz.plot_feature_maps(model, x=x)
     with pytest.raises(ShapeError, match=r"Received: \(1, 1, 9, 9\)"):
         viz.plot_feature_maps(model, x=np.ones((1, 1, 9, 9)))
@@ -307,3 +312,49 @@ def test_japanese_names_are_drawn_where_there_is_a_font_for_them(tmp_path):
         pytest.skip("matplotlib knows no Japanese font on this machine")
     ax = viz.plot_confusion_matrix([[3, 1], [0, 4]], labels=["ねこ", "いぬ"])
     assert viz.save(ax, tmp_path / "names.png").stat().st_size > 0  # a missing sign would warn
+
+
+def test_names_are_no_formulas_and_stand_in_one_line(tmp_path):
+    names = [r"$\no", "a$b$", "two\nlines"]
+    axes = viz.plot_mistakes(P, IMAGES, [1, 2, 0, 2, 0], labels=names)
+    assert axes[0].get_title() == "\\$\\no\ntaken for a\\$b\\$\n95.0% sure"
+    assert axes[1].get_title().startswith("a\\$b\\$\ntaken for ")
+    for drawn in (
+        axes,
+        viz.plot_confusion_matrix(np.eye(3), labels=names),
+        viz.plot_decision_regions(lambda x: np.full((len(x), 3), 1 / 3), labels=names, resolution=5),
+    ):
+        viz.save(drawn, tmp_path / "a.png")  # where a formula that is none would raise
+
+
+def test_what_is_no_model_is_refused():
+    for draw in (viz.saliency, viz.grad_cam, viz.plot_layers, viz.plot_grad_cam):
+        with pytest.raises(TypeError, match=r"model must be a Sequential. Received: str.*model_"):
+            draw("model", IMAGES)
+    with pytest.raises(TypeError, match="model must be a Sequential"):
+        viz.loss_surface(None, IMAGES, [0])
+
+
+def test_grids_without_columns_are_refused():
+    with pytest.raises(ValueError, match="columns must be a whole number of at least 1"):
+        viz.plot_images(IMAGES, columns=0)
+
+
+def test_maps_that_are_no_numbers_say_so():
+    model = classifier()
+    model.layers[0].weight[...] = np.nan
+    axes = viz.plot_grad_cam(model, np.ones((1, 1, 8, 8), np.float32))
+    assert axes[1, 0].get_xlabel() == "not finite"
+    assert viz.plot_saliency(model, np.ones((1, 1, 8, 8), np.float32))[1, 0].images[0].get_array().mask.all()
+
+
+def test_classes_in_any_order_are_found_by_their_names():
+    class Guess:
+        classes_ = np.array(["cow", "ant", "bee"])
+
+        def predict_proba(self, x):
+            return P
+
+    ax = viz.plot_confusion_matrix(Guess(), IMAGES, ["cow", "ant", "bee", "bee", "ant"])
+    assert names(ax) == ["cow", "ant", "bee"]
+    assert drawn(ax).tolist() == [[1, 0, 0], [0, 2, 0], [1, 0, 1]]

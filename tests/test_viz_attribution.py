@@ -15,7 +15,7 @@ SHAPE = (3, 9, 8)
 
 
 def network(ending="softmax", separate=False, **more):
-    """Convolutions, normalization, a short cut, dropout, both poolings; an ending that training would fold."""
+    """Convolutions, normalization, a short cut, dropout, both poolings; an ending that training folds."""
     units = 1 if ending == "sigmoid" else CLASSES
     last = [L.Dense(units), L.Activation(ending)] if separate else [L.Dense(units, activation=ending)]
     layers = [
@@ -49,7 +49,7 @@ def level(model, x):
     p = model.predict(x)
     z = np.log(p) if p.min() > 0 else p
     name, bias = [(name, a) for name, a in model.state_dict().items() if name.endswith("bias")][-1]
-    model.load_state_dict({name: bias - z.mean(axis=0)}, strict=False)
+    model.load_state_dict({name: bias - z.mean(axis=(0, *range(2, z.ndim)))}, strict=False)
 
 
 def everything(model):
@@ -218,9 +218,13 @@ def test_an_activation_counts_to_the_last_convolution_fused_or_not():
 
 def test_many_samples_are_worked_in_blocks_that_agree_with_one_by_one():
     model = network()
-    x = samples(model, 130)
+    x, target = samples(model, 130), np.arange(130) // 33
+    level(model, x)
+    slopes, maps = viz.saliency(model, x, target), viz.grad_cam(model, x, target)
+    for i in (0, 63, 64, 97, 129):
+        np.testing.assert_allclose(slopes[i], viz.saliency(model, x[i : i + 1], target[i])[0], rtol=1e-9)
+        np.testing.assert_allclose(maps[i], viz.grad_cam(model, x[i : i + 1], target[i])[0], rtol=1e-9)
     np.testing.assert_allclose(viz.saliency(model, x)[97], viz.saliency(model, x[97:98])[0], rtol=1e-9)
-    np.testing.assert_allclose(viz.grad_cam(model, x)[129], viz.grad_cam(model, x[129:])[0], rtol=1e-9)
 
 
 def test_images_without_a_channel_axis_and_vectors_keep_their_shape():
@@ -230,7 +234,6 @@ def test_images_without_a_channel_axis_and_vectors_keep_their_shape():
         x = samples(model)
         assert viz.saliency(model, x).shape == x.shape
         assert viz.saliency(model, x, method="integrated_gradients", steps=2).shape == x.shape
-        assert viz.plot_saliency(model, x).shape == (2, N)
 
 
 def test_scores_of_a_model_that_yields_maps_are_added_up():
@@ -247,7 +250,14 @@ def test_scores_of_a_model_that_yields_maps_are_added_up():
     high, low = (logits.predict(x + s * 1e-6 * v)[:, 2].sum() for s in (1, -1))
     assert (viz.saliency(model, x, 2) * v).sum() == pytest.approx((high - low) / 2e-6, rel=1e-5)
     assert viz.grad_cam(model, x, layer=0).shape == (1, 6, 6)
-    assert viz.plot_grad_cam(model, x, layer=0).shape == (2, 1)
+    x = np.concatenate(
+        [samples(model, 9), np.pad(samples(model, 9)[:, :, :1, :1] * 30, [(0, 0)] * 2 + [(2, 3)] * 2)]
+    )
+    level(logits, x)
+    model.set_weights(logits.get_weights())
+    total = logits.predict(x).sum(axis=(2, 3)).argmax(axis=1)
+    assert (total != logits.predict(x).max(axis=(2, 3)).argmax(axis=1)).any() and len(set(total)) > 1
+    np.testing.assert_array_equal(viz.saliency(model, x), viz.saliency(model, x, total))
 
 
 # -- bad input -----------------------------------------------------------------------------------------------
@@ -281,7 +291,7 @@ def test_wrong_images_unbuilt_models_and_layers_without_maps_are_refused():
         viz.saliency(model, np.full_like(x, np.nan))
     with pytest.raises(NotBuiltError, match="input shape"):
         viz.grad_cam(Sequential([L.Conv2D(2, 3), L.Flatten(), L.Dense(2)]), x)
-    with pytest.raises(ShapeError, match="'dense' yields no maps.*Expected: one of 'conv2d', "):
+    with pytest.raises(ShapeError, match=r"'dense' yields no maps.*Expected: one of 'conv2d', "):
         viz.grad_cam(model, x, layer="dense")
     with pytest.raises(ShapeError, match="'conv2d_1' stands inside another"):
         viz.grad_cam(model, x, layer="conv2d_1")
@@ -333,8 +343,21 @@ def test_the_pictures_hold_the_images_and_the_maps():
 
 def test_a_map_on_which_nothing_speaks_for_the_class_says_so():
     pytest.importorskip("matplotlib", reason="pictures need matplotlib")
-    model = Sequential([L.Conv2D(2, 3, activation="relu"), L.Flatten(), L.Dense(2)], input_shape=(1, 5, 5), seed=0)
+    model = Sequential(
+        [L.Conv2D(2, 3, activation="relu"), L.Flatten(), L.Dense(2)], input_shape=(1, 5, 5), seed=0
+    )
     state = model.state_dict()
     model.load_state_dict({name: np.zeros_like(a) for name, a in state.items()})
     axes = viz.plot_grad_cam(model, np.ones((1, 1, 5, 5)))
     assert "nothing" in axes[1, 0].get_xlabel() and len(axes[1, 0].images) == 1
+
+
+def test_grey_images_vectors_and_models_of_maps_have_pictures_too():
+    pytest.importorskip("matplotlib", reason="pictures need matplotlib")
+    grey = Sequential([L.Conv2D(2, 3), L.Flatten(), L.Dense(3)], input_shape=(6, 6), seed=0)
+    flat = Sequential([L.Dense(4, activation="relu"), L.Dense(3)], input_shape=(16,), seed=0)
+    for model in (grey, flat):
+        axes = viz.plot_saliency(model, samples(model))
+        assert axes.shape == (2, N) and axes[1, 0].images[0].get_array().ndim == 2
+    maps = Sequential([L.Conv2D(3, 3, padding="same", activation="softmax")], input_shape=(1, 6, 6), seed=0)
+    assert viz.plot_grad_cam(maps, samples(maps), target=2, layer=0)[0, 0].get_title() == "2"

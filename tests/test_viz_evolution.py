@@ -106,7 +106,9 @@ def test_what_was_kept_outlives_a_failed_training():
             net.layers[-1].weight[...] = np.nan
 
     with pytest.raises(NonFiniteError):
-        net.fit(X, Y, batch_size=10, verbose=0, callbacks=[LambdaCallback(on_train_batch_end=poison), history])
+        net.fit(
+            X, Y, batch_size=10, verbose=0, callbacks=[LambdaCallback(on_train_batch_end=poison), history]
+        )
     assert history.steps[:3] == [0, 1, 2] and np.isfinite(history.weights["0.weight"][:3]).all()
 
 
@@ -176,9 +178,9 @@ def test_the_animation_has_a_frame_a_moment(history, tmp_path):
 
 
 def test_histories_without_kernels_are_refused(history):
-    with pytest.raises(TypeError, match="must be a callbacks.WeightHistory"):
+    with pytest.raises(TypeError, match=r"must be a callbacks.WeightHistory"):
         viz.plot_kernel_evolution({"loss": [1]})
-    with pytest.raises(ValueError, match="no kernels to show.*nothing yet"):
+    with pytest.raises(ValueError, match=r"no kernels to show.*nothing yet"):
         viz.plot_kernel_evolution(WeightHistory())
-    with pytest.raises(ValueError, match="unknown layer with kernels.*Expected one of: conv2d, inner"):
+    with pytest.raises(ValueError, match=r"unknown layer with kernels.*Expected one of: conv2d, inner"):
         viz.plot_kernel_evolution(history, layer="dense")

@@ -20,7 +20,8 @@ from .errors import ShapeError, unknown
 class Loss(Configurable):
     """Base.  p (N, K) or (N, K, H, W), y of the same shape.
 
-    reduction: "mean" or "sum" over the batch.  A loss is called with host arrays, loss(y, p, sample_weight).
+    Called with host arrays, loss(y, p, sample_weight), it is a number.  reduction: "mean" or "sum" over the
+    batch.
     """
 
     from_logits: bool | None = False

@@ -19,8 +19,8 @@ from .errors import ShapeError, unknown
 class Metric(Configurable):
     """Base.  p (N, K) or (N, K, H, W), y (N,), (N, K), (N, H, W) or (N, K, H, W).
 
-    A metric is called with host arrays, metric(y, p, sample_weight).  ranks_only: whether the order of a
-    sample's outputs is all it looks at, so that logits do.  better: "max" or "min", which is the better
+    Called with host arrays, metric(y, p, sample_weight), it gives its figure.  ranks_only: whether the order
+    of a sample's outputs is all it looks at, so that logits do.  better: "max" or "min", which is the better
     figure; None where nobody can say.
     """
 
@@ -106,7 +106,8 @@ class Accuracy(Metric):
 
 
 class TopKCategoricalAccuracy(Metric):
-    """The share of samples whose class is among the k largest outputs; ties count against it.  k: at least 1."""
+    """The share of samples whose class is among the k largest outputs; ties count against it.  k: at least 1.
+    """
 
     ranks_only = True
     better = "max"

@@ -26,9 +26,10 @@ class Optimizer(Configurable):
     """Base.
 
     learning_rate: a number, or a schedule called with the number of steps taken.  weight_decay: also subtract
-    lr weight_decay p at each step (decoupled, as in Keras; Loshchilov & Hutter, 2019).  Of the gradient:
-    clipnorm limits each parameter's norm, global_clipnorm the norm of all together, clipvalue each element.
-    gradient_accumulation_steps: update once in so many batches, by the mean of their gradients.
+    lr weight_decay p at each step (decoupled, as in Keras; Loshchilov & Hutter, 2019).  clipnorm,
+    global_clipnorm, clipvalue: limits of the gradient: of each parameter's norm, of the norm of all together,
+    of each element.  gradient_accumulation_steps: update once in so many batches, by the mean of their
+    gradients.
 
     Raises ValueError for values that cannot be, TypeError for arguments it does not know.
     """

@@ -1,5 +1,7 @@
-"""The drawings of docs/memory-order.md: python docs/drawings/memory_order.py writes them beside itself."""
+"""The drawings of docs/memory-order.md: python docs/drawings/memory_order.py [FOLDER] writes them, beside
+itself where no folder is named."""
 
+import sys
 from pathlib import Path
 
 from svg import Drawing
@@ -93,8 +95,7 @@ def products():
         d.box(136, y - 4, 246, 64)
         d.box(136 + j * 26, y - 4, 194, 64, kind, f"columns {j} to {j + OW - 1}", "small")
     d.text(18, 276, "=", "big")
-    d.box(136, 254, 194, 44, "", "y[r]", "code")
-    d.text(356, 276, "F × OW·N", "small soft")
+    d.box(136, 254, 194, 44, "", "y[r]   F × OW·N", "code")
     d.save(HERE / "products.svg")
 
 
@@ -148,6 +149,7 @@ def backward():
 
 
 if __name__ == "__main__":
+    HERE = Path(sys.argv[1]) if sys.argv[1:] else HERE
     im2col()
     map_as_matrix()
     products()

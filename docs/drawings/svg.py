@@ -9,8 +9,10 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-LIGHT = "--ink: #1f2328; --soft: #656d76; --line: #afb8c1; --paper: #ffffff; --a: #ffb77c; --b: #80ccff; --c: #a7e3a1; --d: #e2b6ff"
-DARK = "--ink: #e6edf3; --soft: #9198a1; --line: #59636e; --paper: #161b22; --a: #9a4c10; --b: #0f5c9c; --c: #2a6b30; --d: #6b3fa0"
+LIGHT = """--ink: #1f2328; --soft: #656d76; --line: #afb8c1; --paper: #ffffff;
+  --a: #ffb77c; --b: #80ccff; --c: #a7e3a1; --d: #e2b6ff"""
+DARK = """--ink: #e6edf3; --soft: #9198a1; --line: #59636e; --paper: #161b22;
+  --a: #9a4c10; --b: #0f5c9c; --c: #2a6b30; --d: #6b3fa0"""
 STYLE = f"""
 .xp {{ {LIGHT}; font: 13px system-ui, sans-serif; max-width: WIDTHpx; width: 100%; height: auto }}
 @media (prefers-color-scheme: dark) {{ .xp {{ {DARK} }} }}
@@ -22,7 +24,8 @@ body[data-theme="dark"] .xp {{ {DARK} }}
 .xp .code {{ font-family: ui-monospace, monospace; font-size: 12px }}
 .xp rect {{ fill: var(--paper); stroke: var(--line) }}
 .xp .none {{ fill: none }} .xp .frame {{ fill: none; stroke: var(--ink); stroke-width: 2.5 }}
-.xp .a {{ fill: var(--a) }} .xp .b {{ fill: var(--b) }} .xp .c {{ fill: var(--c) }} .xp .d {{ fill: var(--d) }}
+.xp .a {{ fill: var(--a) }} .xp .b {{ fill: var(--b) }}
+.xp .c {{ fill: var(--c) }} .xp .d {{ fill: var(--d) }}
 .xp .rim {{ stroke-dasharray: 2 2; fill: none }}
 .xp path {{ fill: none; stroke: var(--soft); stroke-width: 1.5 }}
 .xp .head {{ fill: var(--soft); stroke: none }}
@@ -38,7 +41,8 @@ class Drawing:
 
     def box(self, x, y, width, height, kind: str = "", words: str = "", words_kind: str = "") -> None:
         """A rectangle, and words in its middle."""
-        self.shapes.append(f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" class="{kind}"/>')
+        place = f'x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}"'
+        self.shapes.append(f'<rect {place} class="{kind}"/>')
         if words:
             self.text(x + width / 2, y + height / 2, words, words_kind)
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 SUMMARY = "a page that walks through a saved model: every map, every sum, every gradient"
 DESCRIPTION = """\
-Write one HTML file in which the model runs live: draw or pick an image, see what every layer makes of it, what
-each number is the sum of, how the gradient flows back, and what a step of training changes.
+Write one HTML file in which the model runs live: draw or pick an image, see what every layer makes of it,
+what each number is the sum of, how the gradient flows back, and what a step of training changes.
 
 The page needs no network and stays below 3 MB.  Without IMAGE it shows the samples beside the model
 (samples.npz, as `xpnet train` leaves them), or some of the data set it was trained on, where that is at hand.
@@ -102,7 +102,7 @@ def _samples(args: argparse.Namespace, path: Path, model, known):
         return _of_data_set(model, known)
     parts, labels, names = [], [], []
     for image in args.images or [beside]:
-        x, y = _read(image, model, known, args.invert and bool(args.images))
+        x, y = _read(image, model, known, args.invert and bool(args.images), quiet=not args.images)
         parts.append(x)
         labels.append(y)
         names += [image.name] if len(x) == 1 else [f"{image.name} {i}" for i in range(len(x))]
@@ -110,14 +110,16 @@ def _samples(args: argparse.Namespace, path: Path, model, known):
     return np.concatenate(parts), together, names if args.images else None
 
 
-def _read(path: Path, model, known, invert: bool):
+def _read(path: Path, model, known, invert: bool, quiet: bool):
     """The samples of one file and their labels, in the model's shape."""
     from . import samples
 
+    def note(text: str) -> None:
+        if not quiet:
+            print(f"note: {path.name}: {text}")
+
     last = model.data_format == "channels_last"
-    x, labels = samples.read(
-        path, model.input_shape, last, known, invert, lambda text: print(f"note: {path.name}: {text}")
-    )
+    x, labels = samples.read(path, model.input_shape, last, known, invert, note)
     if x.shape[1:] != model.input_shape:
         raise samples.SampleError(
             f"{path} does not fit the model. Received: {x.shape}. Expected: "
@@ -182,7 +184,7 @@ def _named_labels(given: list[str], classes: tuple[str, ...] | None, x) -> np.nd
 
 
 def _targets(model, x: np.ndarray, labels: np.ndarray | None, classes: tuple[str, ...] | None):
-    """What the model's loss takes: from class indices, or the images themselves where it maps them to such."""
+    """What the model's loss takes: classes, or the images themselves where it maps images to such."""
     import numpy as np
 
     from ..losses import BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy
@@ -193,7 +195,7 @@ def _targets(model, x: np.ndarray, labels: np.ndarray | None, classes: tuple[str
         return x if same and model.loss is not None else None
     if labels is None:
         return None
-    if not ((0 <= labels) & (labels < len(classes))).all():
+    if not ((labels >= 0) & (labels < len(classes))).all():
         print(f"note: the labels are left out: they are no classes from 0 to {len(classes) - 1}")
         return None
     if isinstance(model.loss, BinaryCrossentropy | CategoricalCrossentropy) and not (

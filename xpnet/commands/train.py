@@ -425,10 +425,12 @@ def write_all(folder: Path, model, data: Data, history, args: argparse.Namespace
 
 
 def draw(folder: Path, model, data: Data, history, args: argparse.Namespace, seconds: float) -> None:
-    """The training curves and the report, where the extra is installed; one that fails takes nothing else
-    with it.
+    """The training curves and the report, where the extra is installed; what fails takes nothing else with
+    it.
     """
     from importlib.util import find_spec
+
+    from .. import viz
 
     def curves(path: Path) -> None:
         viz.save(viz.plot_history(history), path)
@@ -441,15 +443,14 @@ def draw(folder: Path, model, data: Data, history, args: argparse.Namespace, sec
             settings={"epochs": args.epochs, "batch size": args.batch_size},
         )  # fmt: skip
 
-    works = {"history.png": curves, "report.html": report}
-    missing = [name for name in ("matplotlib", "jinja2") if find_spec(name) is None]
-    if missing:
-        files = [name for name in works if name == "report.html" or "matplotlib" in missing]
-        print(f"no {' and no '.join(files)}: without {' and '.join(missing)}; pip install 'xpnet[plot]'")
-        works = {name: work for name, work in works.items() if name not in files}
-    if works:
-        from .. import viz
-    for name, work in works.items():
+    for work, name, needs in (
+        (curves, "history.png", ("matplotlib",)),
+        (report, "report.html", ("matplotlib", "jinja2")),
+    ):
+        missing = [package for package in needs if find_spec(package) is None]
+        if missing:
+            print(f"no {name}: it needs {' and '.join(missing)}; pip install 'xpnet[plot]'")
+            continue
         try:
             work(folder / name)
         except Exception as error:  # the model is saved by now, and matplotlib fails in many ways

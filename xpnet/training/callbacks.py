@@ -47,7 +47,7 @@ class Callback:
         """Before an epoch."""
 
     def on_epoch_end(self, epoch, logs=None) -> None:
-        """After an epoch and its validation; logs: its figures, the validation's under "val_" + name."""
+        """After an epoch and its validation.  logs: its figures, the validation's under "val_" + name."""
 
     def on_batch_begin(self, batch, logs=None) -> None:
         """Keras's older name for `on_train_batch_begin`."""
@@ -59,7 +59,7 @@ class Callback:
         """Before `evaluate`, and before the validation of an epoch."""
 
     def on_test_end(self, logs=None) -> None:
-        """After `evaluate`, and after the validation of an epoch; logs: its figures."""
+        """After `evaluate`, and after the validation of an epoch.  logs: its figures."""
 
     def on_test_batch_begin(self, batch, logs=None) -> None:
         """Keras's; never called here."""
@@ -84,7 +84,7 @@ class Callback:
         self.on_batch_begin(batch, logs)
 
     def on_train_batch_end(self, batch, logs=None) -> None:
-        """After a training step; logs: the figures of the epoch so far, computed when somebody looks."""
+        """After a training step.  logs: the figures of the epoch so far, computed when somebody looks."""
         self.on_batch_end(batch, logs)
 
     def on_train_error(self, error, logs=None) -> None:

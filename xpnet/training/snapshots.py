@@ -15,8 +15,9 @@ class WeightHistory(Callback):
     """Copies of a model's parameters as training goes, on the host: `weights[name]` is (T, *shape).
 
     T moments: before training, at the end of each epoch (save_freq="epoch") or of so many batches, and after
-    training, where updates have been made since.  Names and shapes are those of `state_dict`.  `steps` (T,): updates made until then; `moments`:
-    the same in words; `layers`: the layer that each name belongs to.  A fit begins anew.
+    training, where updates have been made since.  Names and shapes are those of `state_dict`.  `steps` (T,):
+    updates made until then; `moments`: the same in words; `layers`: the layer that each name belongs to.  A
+    fit begins anew.
 
     layer: whose parameters, those of layers inside it included: its name, its place in `model.layers`, or
     itself; None: all.  limit: how many copies there are at most.  Where there would be more every other one

@@ -8,6 +8,7 @@ from pathlib import Path
 from .style import style, whole_file
 
 DPI = 90
+REST = 2000  # milliseconds that the last frame stays
 
 
 def titled(titles, count: int) -> list[str]:
@@ -38,8 +39,6 @@ def animate(fig, draw: Callable, frames: Iterable, path, fps: int = 10) -> Path:
             writer.grab_frame()
             if number == 0:
                 fig.set_layout_engine("none")  # arranged once: a picture that is laid out anew trembles
-        for _ in range(round(2 * fps)):
-            writer.grab_frame()
         writer.finish()
     return Path(path)
 
@@ -59,7 +58,9 @@ def _writer(fps: int):
             for row, frame in enumerate(samples):
                 sheet.paste(frame, (0, height * row))
             palette = sheet.quantize(method=Image.Quantize.MAXCOVERAGE)
-            self._frames = [f.quantize(palette=palette, dither=Image.Dither.NONE) for f in self._frames]
-            super().finish()
+            first, *more = (f.quantize(palette=palette, dither=Image.Dither.NONE) for f in self._frames)
+            each = round(1000 / self.fps)
+            durations = [each] * len(more) + [each + REST]
+            first.save(self.outfile, save_all=True, append_images=more, duration=durations, loop=0)
 
     return Writer(fps=fps)

@@ -7,11 +7,24 @@ from typing import Any
 import numpy as np
 
 from ..activations import ActivationFunction, LogSoftmax, Sigmoid, Softmax
+from ..data.arrays import as_array
 from ..errors import ShapeError
 from ..layers import Activation
 from ..losses import BinaryCrossentropy
+from ..network import Network
 
 LONGEST = 18  # characters of a class's name in a title
+
+
+def network(model) -> Any:
+    """model, if it is one of this library's, and built."""
+    if not isinstance(model, Network):
+        raise TypeError(
+            f"model must be a Sequential. Received: {type(model).__name__}. Expected: a model of xpnet's; of "
+            "a NetClassifier or NetRegressor, its model_"
+        )
+    model._need_built()
+    return model
 
 
 def last_activation(model) -> ActivationFunction:
@@ -69,7 +82,7 @@ def class_numbers(y, classes, what: str = "y") -> np.ndarray:
     """Targets as places among classes: labels (N,) or (N, 1), or a row (N, K) of shares, the largest its
     class.
     """
-    y = np.asarray(y)
+    y = as_array(y, what)
     K = len(classes)
     if y.ndim == 2 and y.shape[1] == K and K > 1:
         return y.argmax(axis=1)
@@ -83,8 +96,8 @@ def class_numbers(y, classes, what: str = "y") -> np.ndarray:
     strange = np.asarray(classes)[places] != y
     if strange.any():
         raise ValueError(
-            f"{what} names a class that the model does not know. Received: {y[strange][0]!r} in sample "
-            f"{int(strange.argmax())}. Expected: one of {_few(classes)}"
+            f"{what} names a class that the model does not know. Received: {_plain(y[strange][0])!r} in "
+            f"sample {int(strange.argmax())}. Expected: one of {_few(classes)}"
         )
     return places
 
@@ -96,15 +109,23 @@ def names_of(labels, classes) -> list[str]:
         raise ValueError(
             f"each class needs one label. Received: {len(labels)} labels for {len(classes)} classes"
         )
-    return [str(label) for label in labels]
+    return [literal(label) for label in labels]
 
 
-def short(name: Any) -> str:
-    """A name that a title has room for."""
-    name = str(name)
+def literal(name: Any) -> str:
+    """A name as one line of text, in which matplotlib sees no formula."""
+    return " ".join(str(name).split()).replace("$", r"\$")
+
+
+def short(name: str) -> str:
+    """As much of a name as a title has room for."""
     return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
 
 
+def _plain(value) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def _few(classes) -> str:
-    shown = [repr(getattr(c, "item", lambda c=c: c)()) for c in classes]
+    shown = [repr(_plain(c)) for c in classes]
     return ", ".join(shown) if len(shown) <= 12 else f"{', '.join(shown[:3])}, ..., {shown[-1]}"

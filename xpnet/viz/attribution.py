@@ -19,7 +19,7 @@ from ..layers.conv import Convolution
 from ..network import on_device
 from ..training.inputs import whole
 from ..training.step import clone
-from .answers import last_activation, says_yes_or_no
+from .answers import last_activation, network, says_yes_or_no
 from .grids import layer_with_maps
 
 BLOCK = 64  # samples at a time, which bounds the memory of what the layers keep for backward
@@ -126,12 +126,15 @@ def _baseline(baseline, shape) -> np.ndarray:
         ) from None
 
 
-@on_device
 def asked(model, x, target) -> tuple[np.ndarray, np.ndarray]:
     """Checked samples on the host, in the model's type, and a class for each."""
-    chain = model._need_built()
+    return _checked(network(model), x, target)
+
+
+@on_device
+def _checked(model, x, target) -> tuple[np.ndarray, np.ndarray]:
     x = model.ops.to_host(model._inputs(x)).astype(model.dtype)
-    K, N = chain.out_shape[0], len(x)
+    K, N = model.chain.out_shape[0], len(x)
     classes = 2 if says_yes_or_no(model) else K
     if target is None:
         if classes == 1:

@@ -47,7 +47,7 @@ SURFACES = {
     # flat in the middle, where the slope is nothing and the loss not the least
     "saddle": Surface(lambda x, y: x**2 - y**2, (1.5, 0.01), (-2, 2, -2, 2), None),
     # a bowl twenty times as steep one way: Saito, "Deep Learning from Scratch", section 6.1
-    "ravine": Surface(lambda x, y: x**2 / 20 + y**2, (-7.0, 2.0), (-10, 10, -5, 5), (0, 0)),
+    "ravine": Surface(lambda x, y: x**2 / 20 + y**2, (-7.0, 2.0), (-8, 3, -3, 3), (0, 0)),
 }  # fmt: skip
 
 
@@ -172,14 +172,18 @@ def _known(surface, start) -> tuple[Surface, np.ndarray]:
 
 def _value(f, x, y) -> float:
     value = np.asarray(f(x, y))
-    if value.size != 1:
-        raise ValueError(f"the surface must yield one number for x and y. Received: shape {value.shape}")
+    if value.size != 1 or value.dtype.kind not in "biuf":
+        raise ValueError(
+            "the surface must yield one number for x and y. Received: "
+            + (f"shape {value.shape}" if value.size != 1 else repr(value.item()))
+        )
     return float(value.reshape(()))
 
 
 def _slope(f, gradient, point: np.ndarray) -> np.ndarray:
     if gradient is None:
-        return numerical_gradient(lambda p: _value(f, *p), point.copy())
+        eps = 1e-4 * max(1.0, np.abs(point).max())  # which far away would be lost in rounding
+        return numerical_gradient(lambda p: _value(f, *p), point.copy(), eps)
     slope = np.asarray(gradient(*point), dtype=float)
     if slope.shape != (2,):
         raise ValueError(
@@ -204,7 +208,7 @@ def _named(optimizers) -> dict[str, Any]:
     if isinstance(optimizers, dict):
         named = dict(optimizers)
     else:
-        several = [optimizers] if isinstance(optimizers, (str, families.Optimizer)) else list(optimizers)
+        several = list(optimizers) if isinstance(optimizers, (list, tuple)) else [optimizers]
         named = {str(one).replace("learning_rate=", ""): one for one in several}
     if not named:
         raise ValueError("there is no optimizer to follow. Received: none. Expected: ['sgd', 'adam'], say")

@@ -6,7 +6,9 @@ import math
 
 import numpy as np
 
+from ..data.arrays import as_array
 from ..errors import ShapeError
+from ..training.inputs import whole
 from .style import DIVERGING, GREY, SEQUENTIAL, figure, style
 
 CELL = 1.45  # inches of an image
@@ -90,7 +92,7 @@ def images_of(x, data_format: str | None = None) -> np.ndarray:
     """Samples as images (N, C, H, W), C 1 or 3: (N, H, W) gets its channel axis; vectors (N, D) of a model
     become squares, where D is one.
     """
-    a = np.asarray(x)
+    a = as_array(x, "the images")
     if a.ndim == 2 and math.isqrt(a.shape[1]) ** 2 == a.shape[1] and data_format is not None:
         a = a.reshape(len(a), math.isqrt(a.shape[1]), -1)
     if a.ndim == 3:
@@ -223,7 +225,7 @@ def _grid(images, titles, columns, fig, cmap, low, high):
         raise ValueError(f"each image needs one title. Received: {len(titles)} titles for {N} images")
     if columns is None:
         columns = math.ceil(N / math.ceil(N / ROW)) if N <= MANY else math.ceil(math.sqrt(N))
-    columns = min(columns, N)
+    columns = min(whole("columns", columns, 1), N)
     rows = math.ceil(N / columns)
     cell = min(CELL, WIDEST / columns)
     if titles is not None and cell < LEGIBLE:

@@ -57,7 +57,7 @@ def plot_grad_cam(model, x, target=None, layer=None, labels=None, fig=None) -> n
         _draw_image(above, image)
         _draw_image(below, image)
         if not heat.max() > 0:
-            below.set_xlabel("nothing speaks for it", fontsize=9)
+            below.set_xlabel("nothing speaks for it" if np.isfinite(heat).all() else "not finite", fontsize=9)
             continue
         below.imshow(
             heat, cmap=colours(HEAT), vmin=0, vmax=heat.max(), alpha=VEIL,

@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from ..layers import BatchNormalization, GroupNormalization, LayerNormalization
 from ..training.inputs import whole
+from .answers import network
 from .descent import draw_levels
-from .style import PALETTE, axes_of, figure, style
+from .style import PALETTE, SEQUENTIAL, axes_of, figure, style
 
 ROOM = 0.2  # of a path's extent, around it
+NORMALIZATION = (BatchNormalization, GroupNormalization, LayerNormalization)
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,7 @@ def loss_surface(
     resolution = whole("resolution", resolution, 3)
     if isinstance(span, bool) or not 0 < span < np.inf:
         raise ValueError(f"span must be a positive number. Received: {span!r}")
-    model._need_compiled()
-    model._need_built()
+    network(model)._need_compiled()
     slots = {
         name: slot
         for name, slot in model._named_slots()
@@ -70,7 +72,7 @@ def loss_surface(
     if history is None:
         centre = {name: state[name].astype(float) for name in slots}
         rng = np.random.default_rng(seed)
-        directions = [_random(centre, rng) for _ in range(2)]
+        directions = [_random(centre, slots, rng) for _ in range(2)]
         a = b = np.linspace(-span, span, resolution)
         path = shares = None
     else:
@@ -102,61 +104,64 @@ def plot_loss_surface(surface, projection: str | None = None, ax=None):
         )
     if projection not in (None, "3d"):
         raise ValueError(f"projection must be None or '3d'. Received: {projection!r}")
-    from matplotlib.ticker import MaxNLocator
-
     z = np.where(np.isfinite(surface.losses), surface.losses, np.nan)
-    if projection == "3d":
-        ax = figure(6.4, 5.0).add_subplot(projection="3d") if ax is None else ax
-        ax.plot_surface(
-            *np.meshgrid(surface.a, surface.b), z, cmap="viridis", linewidth=0.2, edgecolor="#55555555"
-        )
-        ax.set_zlabel("loss")
-        for axis in (ax.xaxis, ax.yaxis):
-            axis.set_major_locator(MaxNLocator(5))
-    else:
-        ax = axes_of(ax, 6.4, 4.8)
-        shades = draw_levels(ax, surface.a, surface.b, z)
-        if shades is not None:
-            bar = ax.figure.colorbar(shades, ax=ax, label="loss")
-            bar.set_ticks(shades.levels[:: max(1, len(shades.levels) // 8)])
-            bar.ax.yaxis.set_major_formatter("{x:.3g}")
-            bar.ax.minorticks_off()
+    ax = (_contours if projection is None else _relief)(ax, surface, z)
     names = ["direction 1", "direction 2"]
-    if surface.path is None:
-        if projection is None:
-            ax.plot(0, 0, "*", color=PALETTE[1], markersize=13, markeredgecolor="white", label="the model")
-    elif projection is None:
-        ax.plot(*surface.path.T, ".-", color=PALETTE[1], linewidth=1.3, markersize=5, label="the way there")
-        ax.plot(
-            *surface.path[0],
-            "o",
-            markersize=9,
-            markerfacecolor="none",
-            markeredgecolor="black",
-            label="start",
-        )
-        ax.plot(*surface.path[-1], "*", color=PALETTE[1], markersize=13, markeredgecolor="white", label="end")
     if surface.shares is not None:
         names = [f"{name}, {share:.0%} of the way" for name, share in zip(names, surface.shares)]
     ax.set_xlabel(names[0])
     ax.set_ylabel(names[1])
     ax.set_title("Loss on a plane through the weights")
-    if projection is None:
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3)
     return ax
 
 
-def _random(weights: dict[str, np.ndarray], rng) -> dict[str, np.ndarray]:
-    """A direction, each of whose filters is as long as that of the weights; none for vectors."""
+def _contours(ax, surface: LossSurface, z):
+    ax = axes_of(ax, 6.4, 4.8)
+    shades = draw_levels(ax, surface.a, surface.b, z)
+    if shades is not None:
+        bar = ax.figure.colorbar(shades, ax=ax, label="loss")
+        bar.set_ticks(shades.levels[:: max(1, len(shades.levels) // 8)])
+        bar.ax.yaxis.set_major_formatter("{x:.3g}")
+        bar.ax.minorticks_off()
+    way, end = surface.path, "end"
+    if way is None:
+        way, end = np.zeros((1, 2)), "the model"
+    else:
+        ax.plot(*way.T, ".-", color=PALETTE[1], linewidth=1.3, markersize=5, label="the way there")
+        ax.plot(*way[0], "o", markersize=9, markerfacecolor="none", markeredgecolor="black", label="start")
+    ax.plot(*way[-1], "*", color=PALETTE[1], markersize=13, markeredgecolor="white", label=end)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3)
+    return ax
+
+
+def _relief(ax, surface: LossSurface, z):
+    from matplotlib.ticker import MaxNLocator
+
+    ax = figure(6.4, 5.0).add_subplot(projection="3d") if ax is None else ax
+    if ax.name != "3d":
+        raise ValueError(
+            f"a relief needs Axes of three dimensions. Received: {ax.name!r}. Expected: "
+            'figure.add_subplot(projection="3d")'
+        )
+    plane = np.meshgrid(surface.a, surface.b)
+    ax.plot_surface(*plane, z, cmap=SEQUENTIAL, linewidth=0.2, edgecolor="#55555555")
+    ax.set_zlabel("loss")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(5))
+    return ax
+
+
+def _random(weights: dict[str, np.ndarray], slots: dict[str, Any], rng) -> dict[str, np.ndarray]:
+    """A direction, each of whose filters is as long as that of the weights; none for biases and
+    normalization.
+    """
     direction = {}
     for name, w in weights.items():
-        d = rng.standard_normal(w.shape)
-        axes = tuple(range(1, w.ndim))
-        if not axes:  # biases and normalization
-            d[...] = 0
+        d, axes = rng.standard_normal(w.shape), tuple(range(1, w.ndim))
+        if axes and not isinstance(slots[name].layer, NORMALIZATION):
+            direction[name] = d * _length(w, axes) / _length(d, axes)
         else:
-            d *= _length(w, axes) / _length(d, axes)
-        direction[name] = d
+            direction[name] = np.zeros(w.shape)
     return direction
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..data.arrays import as_array
 from ..errors import ShapeError
 from .answers import class_numbers, names_of, probabilities_of
 from .style import axes_of, style
@@ -82,7 +83,7 @@ def _counted(of: tuple, labels) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _checked(counts) -> tuple[np.ndarray, np.ndarray]:
-    counts = np.asarray(counts, dtype=float)
+    counts = as_array(counts, "the counts").astype(float)
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or not counts.size:
         raise ValueError(
             f"a confusion matrix is square. Received: shape {counts.shape}. Expected: (K, K); or y_true and "
@@ -95,7 +96,7 @@ def _checked(counts) -> tuple[np.ndarray, np.ndarray]:
 
 def _called(answers) -> np.ndarray:
     """Classes (N,), from classes or from a row of shares for each sample."""
-    a = np.asarray(answers)
+    a = as_array(answers, "the classes")
     return a.argmax(axis=1) if a.ndim == 2 and a.shape[1] > 1 else a.reshape(-1)
 
 

@@ -31,7 +31,7 @@ def plot_mistakes(
         raise ValueError(f"count must be a whole number of at least 1. Received: {count!r}")
     answer, sure = p.argmax(axis=1), p.max(axis=1)
     wrong = np.flatnonzero(answer != true)
-    images = images_of(x, getattr(model, "data_format", None))
+    images = images_of(x, getattr(model, "data_format", "channels_first"))
     if not len(wrong):
         return _none_of(len(p), fig)
     worst = wrong[np.argsort(-sure[wrong], kind="stable")][:count]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from .animation import animate, titled
+from .answers import literal
 from .style import MARKERS, PALETTE, axes_of, figure, style
 
 STRENGTH = 0.65  # opacity of a region of certainty, so that the points on it stand out
@@ -155,7 +157,7 @@ def _color(k: int) -> str:
 
 
 def _name(k: int, labels) -> str:
-    return f"class {k}" if labels is None else str(labels[k])
+    return f"class {k}" if labels is None else literal(labels[k])
 
 
 def _legend_beside(ax, handles=None) -> None:
@@ -168,7 +170,9 @@ def corners(extent) -> tuple[float, ...]:
     corners = tuple(float(value) for value in extent)
     if len(corners) == 2:
         corners *= 2
-    if len(corners) != 4 or not (corners[0] < corners[1] and corners[2] < corners[3]):
+    if len(corners) != 4 or not (
+        all(map(math.isfinite, corners)) and corners[0] < corners[1] and corners[2] < corners[3]
+    ):
         raise ValueError(
             f"extent must be (low, high) or (x low, x high, y low, y high). Received: {extent!r}"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..training.inputs import whole
-from .answers import names_of
+from .answers import names_of, network
 from .grids import bare, colours, extremes, images_of, one_sample, scale_of, tiles
 from .style import GREY, PALETTE, figure, style
 
@@ -21,8 +21,7 @@ def plot_layers(model, x, labels=None, maps: int = 8, fig=None) -> np.ndarray:
     their layer's own, grey lines between them; vectors are bars, or a strip of colours where they are long.
     """
     maps = whole("maps", maps, 1)
-    model._need_built()
-    x = one_sample(model, x)
+    x = one_sample(network(model), x)
     last = model.data_format == "channels_last"
     stages = [("x", x[0]), *((name, a[0]) for name, a in model.layer_outputs(x).items())]
     arrays = [
@@ -44,7 +43,7 @@ def plot_layers(model, x, labels=None, maps: int = 8, fig=None) -> np.ndarray:
         else:
             _bars(ax, a, labels if i == len(arrays) - 1 else None)
         ax.set_title(_title(name, a, maps if i else None), loc="left", fontsize=9, fontweight="normal")
-    axes[0].figure.suptitle(f"One sample on its way through {model.name!r}")
+    axes[0].figure.suptitle("One sample on its way through the layers")
     return axes
 
 

@@ -45,10 +45,10 @@ def explain(
 
     x: samples (N, ...) that can be picked, as `model.predict` takes them, of which the first 12 are used.
     y: their targets, as the model's loss takes them.  classes: names in the order of the outputs.  names: of
-    the samples.  value_range: the least and largest input, by default those of x, or 0 and 1.  style: how drawn
-    strokes become an image: "mnist", "digits8" (as UCI's digits were made), None as drawn; by default as the
-    shape suggests.  language: "en" or "ja"; by default the reader's browser decides.  overwrite: replace a
-    file that exists.
+    the samples.  value_range: the least and largest input, by default those of x, or 0 and 1.  style: how
+    drawn strokes become an image, "mnist" or "digits8" (as UCI's digits were made); by default as the shape
+    suggests.  language: "en" or "ja"; by default the reader's browser decides.  overwrite: replace a file
+    that exists.
 
     The file stays below 3 MB, and is written whole or not at all.
     """
@@ -65,7 +65,7 @@ def explain(
     subject = Subject(
         model,
         _samples(model, x, y, names),
-        title or model.name,
+        _text(title or model.name),
         _classes(model, classes),
         language,
         *_range(value_range, x),
@@ -88,6 +88,8 @@ def _samples(model, x, y, names) -> list[Sample]:
             f"the samples do not fit the model. Received: x of shape {x.shape}. Expected: "
             f"{('N', *model.input_shape)}".replace("'", "")
         )
+    if names is not None and len(names) != len(x):
+        raise ValueError(f"names must name every sample. Received: {len(names)} names. Expected: {len(x)}")
     count = min(len(x), SAMPLES)
     loss, targets = loss_of(model)[0].loss, [None] * count
     if y is not None:
@@ -102,7 +104,7 @@ def _samples(model, x, y, names) -> list[Sample]:
             x[i : i + 1],
             class_of(target) if loss.folds else None,
             target,
-            str(names[i]) if names is not None else "",
+            _text(names[i]) if names is not None else "",
         )
         for i, target in enumerate(targets)
     ]
@@ -116,7 +118,12 @@ def _classes(model, classes) -> list[str]:
         return [str(k) for k in range(count)]
     if len(classes) != count:
         raise ValueError(f"classes must name every output. Received: {len(classes)} names. Expected: {count}")
-    return [str(name) for name in classes]
+    return [_text(name) for name in classes]
+
+
+def _text(name) -> str:
+    """name as UTF-8 can hold it, which names of files need not be."""
+    return str(name).encode("utf-8", "replace").decode("utf-8")
 
 
 def _range(given, x) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""What a page knows of a model: its manifest, which engine/net.js reads, and the tensors that belong to it."""
+"""What a page knows of a model: its manifest, which engine/net.js reads, and the tensors it names."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def collect(subject: Subject, room: int) -> tuple[dict[str, Any], bytes]:
             return manifest, packed
         wanted -= size - room
     raise ValueError(
-        f"the model does not fit into a page. Received: {len(manifest['layers'])} layers, which take {size:,} "
-        f"bytes without their weights. Expected: at most {room:,}"
+        f"the model does not fit a page. Received: {len(manifest['layers'])} layers, which take {size:,} "
+        f"bytes without weights. Expected: at most {room:,}"
     )
 
 
@@ -111,6 +111,7 @@ def _layer(index: int, part: Part, plan: Plan, kept: Tensors) -> dict[str, Any]:
         "children": node.children,
         "name": layer.label,
         "kind": type(layer).__name__,
+        "known": is_known(layer),
         "key": node.key,
         "text": repr(layer),
         "config": _config(layer),
@@ -173,7 +174,7 @@ def _sample(index: int, sample: Sample, plan: Plan, kept: Tensors) -> dict[str, 
 
 
 def _results(plan: Plan, index: int, part: Part, train: bool, kept: Tensors) -> dict[str, Any]:
-    """What a layer made of a sample, exactly: z, and dL/dx.  A container's dL/dx follows from its branches."""
+    """What a layer made of a sample: z, and dL/dx.  A container's dL/dx follows from its branches."""
     seen = plan.seen(index, train)[id(part.node.layer)]
     d_input = None if part.node.children else seen.d_input
     return {
@@ -230,7 +231,8 @@ def _plain(value) -> bool:
 
 def _resolved(layer) -> dict[str, Any]:
     """What follows from the constructor's words and the shapes: windows, shares, borders."""
-    kind, more = type(layer), {}
+    kind = type(layer)
+    more: dict[str, Any] = {}
     if kind in (L.GlobalAveragePooling2D, L.GlobalMaxPooling2D):
         _, H, W = layer.in_shape
         more["window"] = {

@@ -125,8 +125,8 @@ class Plan:
         if self.count > 1 and self.count * self._stored_size() > self.room * STORED_SHARE:
             self.count -= 1
             return True
-        choices = [(part, slot, self._next_form(part, slot)) for part, slot in self._slots()]
-        choices = [choice for choice in choices if choice[2] is not None]
+        forms = ((part, slot, self._next_form(part, slot)) for part, slot in self._slots())
+        choices = [(part, slot, form) for part, slot, form in forms if form is not None]
         if choices:
             part, slot, form = max(choices, key=lambda c: self._slot_size(c[0], c[1], _form(c[0], c[1])))
             part.forms[slot.name] = form
@@ -144,7 +144,7 @@ class Plan:
         return True
 
     def _next_form(self, part: Part, slot) -> str | None:
-        """The next rougher form that makes the page smaller, with the results that would have to be stored."""
+        """The next rougher form that makes the page smaller, results that would be stored included."""
         now = _form(part, slot)
         finite = bool(np.isfinite(self.array(part, slot)).all())
         for form in FORMS[FORMS.index(now) + 1 :]:
@@ -191,7 +191,7 @@ def _form(part: Part, slot) -> str:
 def _results_size(part: Part) -> int:
     """About the characters that a layer's results for one sample take: z and dL/dx, in two modes."""
     layer = part.node.layer
-    return 2 * RESULT_SIZE * (math.prod(layer.out_shape) + math.prod(layer.in_shape))
+    return math.ceil(2 * RESULT_SIZE * (math.prod(layer.out_shape) + math.prod(layer.in_shape)))
 
 
 def _first_status(node: Node) -> tuple[str, dict[str, str] | None]:

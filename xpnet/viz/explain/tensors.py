@@ -80,7 +80,7 @@ def _planes(array, count: int) -> bytes:
 
 
 def _whole(array: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Whole numbers of so many bits (rows, n), and what a row's are to be multiplied with; a vector is one row."""
+    """Whole numbers of so many bits (rows, n), and what a row's are multiplied with; a vector is one row."""
     rows = np.asarray(array, np.float64).reshape(len(array) if array.ndim > 1 else 1, -1)
     largest = 2 ** (bits - 1) - 1
     scale = (np.abs(rows).max(axis=1) / largest).astype(np.float32)

@@ -36,7 +36,7 @@ class Figure(NamedTuple):
 
 
 def figures(history) -> list[Figure]:
-    """The numbers of a History, in their order; what is no number, such as a confusion matrix, is left out."""
+    """The numbers of a History, in their order; confusion matrices and the like are left out."""
     found = []
     for name, values in history.history.items():
         epochs = [epoch + 1 for epoch in history.measured.get(name, range(len(values)))]

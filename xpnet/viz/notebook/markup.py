@@ -62,12 +62,10 @@ def figure_text(value: float) -> str:
 
 
 def bytes_text(size: int) -> str:
-    """A number of bytes with its unit."""
-    amount = float(size)
-    for unit in ("B", "KiB", "MiB"):
-        if amount < 1000:
+    """A number of bytes with its unit, to three digits."""
+    amount, unit = float(size), "B"
+    for larger in ("KiB", "MiB", "GiB"):
+        if amount < 999.5:
             break
-        amount /= 1024
-    else:
-        unit = "GiB"
-    return f"{amount:.0f} {unit}" if unit == "B" or amount >= 99.5 else f"{amount:.3g} {unit}"
+        amount, unit = amount / 1024, larger
+    return f"{amount:,.0f} {unit}" if amount >= 99.5 else f"{amount:.3g} {unit}"

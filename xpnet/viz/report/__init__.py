@@ -1,7 +1,9 @@
 """A report of a trained model: one HTML file to keep beside it, to open without a network, to print.
 
     findings   what the answers to the test samples say: figures, confusions, mistakes
-    pictures   samples, kernels, feature maps and plots, as data: addresses
+    insides    what the network holds and makes: weights, feature maps, saliency
+    plots      decision regions, a regression's errors, a large confusion matrix
+    pictures   samples and arrays as small pictures within the page
     page       what stands in the template, report.html.j2
 
 Jinja2 fills the template and escapes what it is given.
@@ -43,9 +45,9 @@ def report(
     name.  data, seconds: what it was trained on, and how long.  command: how to run it again.  settings: more
     figures of the run, by name.  next_steps: pairs (command, what it does).
 
-    A classifier gets its accuracy, confusions, mistakes and figures by class; a regression its errors; a model
-    that yields maps some of them; each the layers, kernels, feature maps and curves.  The file is written
-    whole or not at all.  Raises ImportError where matplotlib or Jinja2 is missing.
+    A classifier gets its accuracy, confusions, mistakes and figures by class, a regression its errors, a
+    model that yields maps some of them, and each its layers, kernels, feature maps and curves.  The file is
+    written whole or not at all.  Raises ImportError where matplotlib or Jinja2 is missing.
     """
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm"):
@@ -57,13 +59,13 @@ def report(
         )
     if not model.built:
         raise NotBuiltError("the model has no weights yet. Expected: a model that has been trained or loaded")
-    environment = page.environment()
+    template = page.environment().get_template("report.html.j2")
     x, y = np.asarray(as_array(x, "x")), targets(y)
     run = page.Run(
         title or model.name, data, seconds, command, dict(settings or {}), tuple(next_steps),
         page.history_of(history if history is not None else model.history),
     )  # fmt: skip
-    text = environment.get_template("report.html.j2").render(page.contents(model, x, y, labels, run))
-    with whole_file(path) as temporary:
+    with whole_file(path) as temporary:  # entered first: no work is done for a folder that is not there
+        text = template.render(page.contents(model, x, y, labels, run))
         temporary.write_bytes(text.encode("utf-8", "replace"))
     return path

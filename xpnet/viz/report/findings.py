@@ -35,13 +35,14 @@ def task_of(model, y: np.ndarray) -> str:
 
 
 class ClassRow(NamedTuple):
-    """How one class fares.  support: samples of it."""
+    """How one class fares.  support: samples of it; called: samples called it."""
 
     name: str
     precision: float
     recall: float
     f1: float
     support: int
+    called: int
 
 
 class Pair(NamedTuple):
@@ -113,15 +114,24 @@ def class_rows(hit, predicted, true, names) -> list[ClassRow]:
     def share(a, b):
         return np.divide(a, b, out=np.zeros(len(a)), where=b > 0).tolist()
 
-    figures = share(hit, predicted), share(hit, true), share(2 * hit, predicted + true), true.tolist()
-    return [ClassRow(*row) for row in zip(names, *figures)]
+    figures = share(hit, predicted), share(hit, true), share(2 * hit, predicted + true)
+    return [ClassRow(*row) for row in zip(names, *figures, true.tolist(), predicted.tolist())]
 
 
 def mean_row(rows: list[ClassRow]) -> ClassRow:
-    """The mean of the classes' figures, each class counting alike, and all samples."""
-    p, r, f, support = (list(column) for column in list(zip(*rows))[1:])
-    K = len(rows)
-    return ClassRow("mean", sum(p) / K, sum(r) / K, sum(f) / K, sum(support))
+    """The mean of the figures over the classes that occur or are answered, as scikit-learn's macro average,
+    and the number of all samples.
+    """
+    there = [row for row in rows if row.support or row.called]
+    K = len(there) or 1
+    return ClassRow(
+        "mean",
+        sum(row.precision for row in there) / K,
+        sum(row.recall for row in there) / K,
+        sum(row.f1 for row in there) / K,
+        sum(row.support for row in there),
+        sum(row.called for row in there),
+    )
 
 
 def _pairs(matrix: np.ndarray, names: list[str]) -> list[Pair]:
@@ -233,4 +243,11 @@ def targets(y) -> np.ndarray:
     y = np.asarray(as_array(y, "y"))
     if y.ndim == 0 or not y.size:
         raise ShapeError(f"y holds no targets. Received: shape {y.shape}. Expected: one a sample")
+    if y.dtype.kind not in "biuf":
+        raise ValueError(
+            f"y must be numbers. Received: dtype {y.dtype}. Expected: the classes' numbers, with their names "
+            "as labels=, or what a regression should answer"
+        )
+    if not np.isfinite(y).all():
+        raise ValueError(f"y holds NaN or infinity, {int((~np.isfinite(y)).sum())} in all. Expected: numbers")
     return y

@@ -14,7 +14,7 @@ from ...training.callbacks import History
 from .. import notebook
 from ..notebook.curves import charts, figures
 from ..notebook.markup import figure_text
-from . import findings, pictures
+from . import findings, insides, pictures, plots
 from .findings import Classes
 
 MISTAKES, SHOWN, LOOKED_AT = 12, 10, 4  # samples in the sections of mistakes, of predictions, of saliency
@@ -58,9 +58,10 @@ def history_of(given) -> History | None:
     """A History, or a dict of lists as one."""
     if given is None or isinstance(given, History):
         return given
-    if not isinstance(given, dict):
+    if not isinstance(given, dict) or not all(isinstance(one, (list, tuple)) for one in given.values()):
         raise TypeError(
-            f"history must be what fit returned, or a dict of lists. Received: {type(given).__name__}"
+            "history must be what fit returned, or a dict of lists. Received: "
+            + (repr(given)[:60] if isinstance(given, dict) else type(given).__name__)
         )
     made = History()
     made.history = {str(name): list(values) for name, values in given.items()}
@@ -76,7 +77,8 @@ def contents(model, x, y, labels, run: Run) -> dict[str, Any]:
     parts = {"classes": _classes, "labels": _labels, "numbers": _numbers, "maps": _maps}[task](
         model, x, y, labels
     )
-    looked = parts.pop("look_at", 0)  # a sample to follow through the layers
+    looked = parts.pop("look_at", 0)  # the sample to follow through the layers
+    sample = x[looked : looked + 1]
     return parts | {
         "task": task,
         "run": run,
@@ -85,11 +87,9 @@ def contents(model, x, y, labels, run: Run) -> dict[str, Any]:
         "count": len(x),
         "curves": _curves(run.history),
         "network": Markup(notebook.text(notebook.network(model))),
-        "weights": pictures.first_weights(model),
-        "sample": pictures.samples(model, x[looked : looked + 1], [f"sample {looked}"], 2 * pictures.SAMPLE)[
-            0
-        ],
-        "layers": pictures.layer_views(model, x[looked : looked + 1]),
+        "weights": insides.first_weights(model),
+        "sample": pictures.samples(model, sample, [f"sample {looked}"], 2 * pictures.SAMPLE)[0],
+        "layers": insides.layer_views(model, sample),
         "settings": _settings(model, run),
         "version": __version__,
         "date": datetime.date.today().isoformat(),
@@ -104,16 +104,15 @@ def _classes(model, x, y, labels) -> dict[str, Any]:
     shown = _of_each_class(found)
     worst = found.wrong[:MISTAKES]
     seen = np.concatenate([worst[: LOOKED_AT // 2], shown])[:LOOKED_AT]
-    images = x.ndim > 2
-    by_support = sorted(found.rows, key=lambda row: row.f1)
+    weakest = sorted((row for row in found.rows if row.support), key=lambda row: row.f1)
     return {
         "found": found,
         "mistakes": _predictions(model, x, found, worst),
         "predictions": _predictions(model, x, found, shown),
-        "attention": _attention(model, x, found, seen) if images else [],
-        "regions": pictures.regions(model, x, found.true, found.names) if x.shape[1:] == (2,) else None,
+        "attention": _attention(model, x, found, seen) if x.ndim > 2 else [],
+        "regions": plots.regions(model, x, found.true, found.names) if x.shape[1:] == (2,) else None,
         "confusions": _confusions(found),
-        "weakest": by_support[:WRITTEN] if len(found.rows) > WRITTEN else [],
+        "weakest": weakest[:WRITTEN] if len(found.rows) > WRITTEN else [],
         "look_at": int(shown[0]),
         "outcome": _predictions(model, x, found, shown[:1])[0],
     }
@@ -127,7 +126,6 @@ class Prediction(NamedTuple):
     true: str
     answer: str
     right: bool
-    own: float
     likely: list[tuple[str, float]]
 
 
@@ -138,7 +136,7 @@ def _predictions(model, x, found: Classes, places, size: int = pictures.SAMPLE) 
     return [
         Prediction(
             int(i), one, found.names[found.true[i]], found.names[found.answer[i]],
-            bool(found.true[i] == found.answer[i]), float(found.p[i, found.true[i]]),
+            bool(found.true[i] == found.answer[i]),
             [(found.names[k], float(found.p[i, k])) for k in best],
         )
         for i, one, best in zip(places, drawn, likely)
@@ -154,7 +152,7 @@ def _of_each_class(found: Classes) -> np.ndarray:
 
 def _attention(model, x, found: Classes, places) -> list:
     """(prediction, pictures of what speaks for its answer) of a few samples."""
-    made = pictures.attention(model, x[places], found.answer[places])
+    made = insides.attention(model, x[places], found.answer[places])
     return list(zip(_predictions(model, x, found, places, pictures.LOOK), made))
 
 
@@ -163,7 +161,7 @@ def _confusions(found: Classes) -> dict[str, Any]:
     totals = found.matrix.sum(axis=1, keepdims=True)
     shares = found.matrix / np.maximum(totals, 1)
     if len(found.names) > WRITTEN:
-        drawn = pictures.shares(shares, MATRIX, "confusion matrix")
+        drawn = plots.shares(shares, MATRIX, "confusion matrix")
         return {"picture": drawn, "rows": []}
     return {"picture": None, "rows": [list(zip(*row)) for row in zip(found.matrix.tolist(), shares.tolist())]}
 
@@ -179,7 +177,7 @@ def _numbers(model, x, y, labels) -> dict[str, Any]:
     rows = [
         (int(i), one, _values(found.true[i]), _values(found.predicted[i])) for i, one in zip(worst, drawn)
     ]
-    plots = pictures.against_truth(found.predicted, found.true)
+    drawn_ = plots.against_truth(found.predicted, found.true)
     return {"found": found, "worst": rows, "plots": plots, "look_at": int(worst[0])}
 
 
@@ -193,17 +191,15 @@ def _maps(model, x, y, labels) -> dict[str, Any]:
     shown = slice(0, LOOKED_AT)
     answers = pictures.channels_first(model, findings.answers(model, x[shown]))
     logs = {} if model.loss is None else model.evaluate(x, y, return_dict=True)
-    per_pixel = answers.shape[1] > 1 and y.shape[1:] == answers.shape[2:]
-    classes = answers.shape[1] if per_pixel else None
-    target = (
-        y[shown]
-        if per_pixel
-        else pictures.channels_first(model, y[shown].reshape(len(answers), *model.output_shape))
-    )
+    target, classes = y[shown], None
+    if answers.shape[1] > 1 and y.shape[1:] == answers.shape[2:]:
+        answers, classes = answers.argmax(axis=1), answers.shape[1]
+    else:
+        target = pictures.channels_first(model, target.reshape(len(answers), *model.output_shape))
     columns = (
         [one.picture for one in pictures.samples(model, x[shown], ["input"] * LOOKED_AT, pictures.LOOK)],
         pictures.maps(target, classes, "target"),
-        pictures.maps(answers.argmax(axis=1) if per_pixel else answers, classes, "output"),
+        pictures.maps(answers, classes, "output"),
     )
     found = {name: value for name, value in logs.items() if isinstance(value, float)}
     return {"found": found, "answers": list(zip(*columns))}

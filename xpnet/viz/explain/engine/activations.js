@@ -5,7 +5,7 @@ import { channelsOf, map, tensor } from "./tensors.js";
 const sigmoid = (z) => 1 / (1 + Math.exp(-z));
 const ROOT_2_PI = Math.sqrt(2 * Math.PI);
 
-/** The error function, by a series whose terms are all positive: erf(x) = 2/sqrt(pi) exp(-x^2) (x + 2x^3/3 + ...). */
+/** erf(x), by a series of positive terms: 2 / sqrt(pi) exp(-x^2) (x + 2 x^3 / 3 + 4 x^5 / 15 + ...). */
 function erf(x) {
   if (Math.abs(x) > 6) return Math.sign(x);
   let term = x, sum = x;
@@ -28,7 +28,10 @@ const ELEMENTWISE = {
     value: (z, o) => Math.max(z, o.negative_slope * z),
     slope: (z, y, o) => (y > 0 ? 1 : o.negative_slope),
   },
-  elu: { value: (z, o) => (z > 0 ? z : o.alpha * Math.expm1(z)), slope: (z, y, o) => (y > 0 ? 1 : y + o.alpha) },
+  elu: {
+    value: (z, o) => (z > 0 ? z : o.alpha * Math.expm1(z)),
+    slope: (z, y, o) => (y > 0 ? 1 : y + o.alpha),
+  },
   sigmoid: { value: sigmoid, slope: (z, y) => y * (1 - y) },
   tanh: { value: Math.tanh, slope: (z, y) => 1 - y * y },
   softplus: {
@@ -48,7 +51,7 @@ const ELEMENTWISE = {
   },
 };
 
-/** Softmax over the features of a vector (D,), or over the channels at each pixel of a map (C, H, W): all its numbers. */
+/** Softmax over the features of (D,), or over the channels at each pixel of (C, H, W): all its numbers. */
 export function softmaxOf(z) {
   const [C, pixels] = channelsOf(z.shape);
   const max = new Float64Array(pixels).fill(-Infinity), total = new Float64Array(pixels);

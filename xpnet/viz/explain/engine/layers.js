@@ -1,11 +1,11 @@
 // What each kind of layer computes, forward and backward side by side.  Maps are (C, H, W), vectors (D,).
 //
 //     forward(layer, xs, train)        -> {z, kept}       z: before the layer's activation
-//     backward(layer, dz, xs, kept)    -> {dxs, grads}    dL/dx of each input, dL/dW of each parameter by its name
+//     backward(layer, dz, xs, kept)    -> {dxs, grads}    dL/dx of each input, dL/dW by the parameter's name
 //     remembers: true                                  where backward needs what forward kept
 //
 // layer: the entry of net.layers, with layer.p.weight and so on.  xs: its inputs, one but for Residual and
-// Concatenate.  kept: what backward has to remember.  A layer whose weights are not in the page gives dxs [null].
+// Concatenate.  kept: what backward has to remember.  Without its weights a layer has no dx, null.
 
 import { map, sizeOf, tensor } from "./tensors.js";
 import { normalize, normalizeBackward, sharing, statistics } from "./normalize.js";
@@ -56,7 +56,8 @@ const Conv2D = {
 const Conv2DTranspose = {
   forward({ p, window, config, outShape: [F, OH, OW] }, [x]) {
     const [[top, bottom], [left, right]] = window.padding;
-    const full = windows.spread(x, p.weight, window, config.groups, [F, OH + top + bottom, OW + left + right]);
+    const shape = [F, OH + top + bottom, OW + left + right];
+    const full = windows.spread(x, p.weight, window, config.groups, shape);
     const z = windows.crop(full, window.padding), pixels = OH * OW;
     return { z: p.bias ? map(z, (value, i) => value + p.bias.data[Math.floor(i / pixels)]) : z };
   },
@@ -137,7 +138,7 @@ function byConstants(layer, x, slope) {
   return { z: y, kept: { groups, stats, xhat } };
 }
 
-/** x times a mask of 0 and 1 / (1 - rate) in training, x itself otherwise (or x (1 - rate), as it was first written). */
+/** x times a mask of 0 and 1 / (1 - rate) in training, x itself otherwise (or x (1 - rate)). */
 const Dropout = {
   remembers: true,
   forward(layer, [x], train) {
@@ -166,7 +167,8 @@ const Moving = {
 /** Reshape; a vector that becomes a map is read as (H, W, C) in a model with channels last. */
 const Reshape = {
   forward(layer, [x]) {
-    return { z: tensor(layer.outShape, layer.channelsLast ? gather(x.data, lastToFirst(layer.outShape)) : x.data) };
+    const data = layer.channelsLast ? gather(x.data, lastToFirst(layer.outShape)) : x.data;
+    return { z: tensor(layer.outShape, data) };
   },
   backward(layer, dz) {
     if (!layer.channelsLast) return Moving.backward(layer, dz);
@@ -187,12 +189,14 @@ const ZeroPadding2D = {
   backward: ({ border }, dz) => ({ dxs: [windows.crop(dz, border)], grads: {} }),
 };
 
-/** The places of one axis made longer: each is (1 - share) of a pixel and share of its neighbour. */
+/** The places of one axis made longer: for each the pixels it is made of, [[pixel, share], ...]. */
 export function stretched(length, times, interpolation) {
   return Array.from({ length: length * times }, (_, o) => {
-    const pixel = Math.floor(o / times), distance = ((o % times) + 0.5) / times - 0.5; // from the pixel's centre
+    const pixel = Math.floor(o / times);
+    const distance = ((o % times) + 0.5) / times - 0.5; // from the pixel's centre
     const neighbour = Math.min(Math.max(pixel + Math.sign(distance), 0), length - 1);
-    return { pixel, neighbour, share: interpolation === "bilinear" ? Math.abs(distance) : 0 };
+    const share = interpolation === "bilinear" ? Math.abs(distance) : 0;
+    return share ? [[pixel, 1 - share], [neighbour, share]] : [[pixel, 1]];
   });
 }
 
@@ -213,11 +217,12 @@ const UpSampling2D = {
 /** Calls visit(output, input, weight) for the inputs of every output. */
 export function eachBlend([C, H, W], [SH, SW], interpolation, visit) {
   const rows = stretched(H, SH, interpolation), columns = stretched(W, SW, interpolation);
-  const ends = ({ pixel, neighbour, share }) => (share ? [[pixel, 1 - share], [neighbour, share]] : [[pixel, 1]]);
   for (let c = 0, o = 0; c < C; c++) {
     for (const row of rows) {
       for (const column of columns) {
-        for (const [y, a] of ends(row)) for (const [x, b] of ends(column)) visit(o, (c * H + y) * W + x, a * b);
+        for (const [y, a] of row) {
+          for (const [x, b] of column) visit(o, (c * H + y) * W + x, a * b);
+        }
         o++;
       }
     }

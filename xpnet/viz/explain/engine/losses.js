@@ -1,4 +1,4 @@
-// What training makes small: the loss of one answer p and its derivative.  As xpnet/losses.py, for one sample.
+// What training makes small: the loss of one answer p and its derivative.  As xpnet/losses.py, of one sample.
 // p: (K,) or a map (K, H, W).  target: a class, a tensor of classes (H, W), or a tensor like p.
 
 import { activate, softmaxOf } from "./activations.js";
@@ -10,7 +10,7 @@ const TINY = 1e-7; // the smallest probability whose logarithm is taken
 export function wanted(target, shape) {
   if (target?.data && target.data.length === shape.reduce((a, b) => a * b, 1)) return target;
   const [, pixels] = channelsOf(shape), classes = target?.data ?? [target];
-  if (classes.length !== pixels) throw new RangeError(`a target for ${shape} has another size: ${classes.length}`);
+  if (classes.length !== pixels) throw new RangeError(`a target of ${classes.length} numbers for ${shape}`);
   if (shape[0] === 1 && pixels === 1) return tensor(shape, Float32Array.of(target)); // yes or no, or a number
   const t = tensor(shape);
   classes.forEach((k, pixel) => (t.data[k * pixels + pixel] = 1));
@@ -25,17 +25,17 @@ function categorical({ fromLogits, smoothing }, p, target) {
   let loss = 0;
   if (fromLogits) {
     const { max, total } = softmaxOf(p);
-    t.data.forEach((share, i) => (loss -= share * (p.data[i] - max[i % pixels] - Math.log(total[i % pixels]))));
+    const logTotal = total.map(Math.log);
+    t.data.forEach((share, i) => (loss -= share * (p.data[i] - max[i % pixels] - logTotal[i % pixels])));
   } else {
     t.data.forEach((share, i) => (loss -= share * Math.log(q.data[i])));
   }
-  const mass = (pixel) => {
-    let sum = 0;
-    for (let i = pixel; i < t.data.length; i += pixels) sum += t.data[i];
-    return sum;
-  };
-  const masses = Float64Array.from({ length: pixels }, (_, pixel) => mass(pixel));
-  const dp = map(t, (share, i) => (fromLogits ? q.data[i] * masses[i % pixels] - share : -share / q.data[i]) / pixels);
+  const mass = new Float64Array(pixels); // the sum of each pixel's targets
+  t.data.forEach((share, i) => (mass[i % pixels] += share));
+  const slope = fromLogits
+    ? (share, i) => (q.data[i] * mass[i % pixels] - share) / pixels
+    : (share, i) => -share / q.data[i] / pixels;
+  const dp = map(t, slope);
   return { loss: loss / pixels, dp };
 }
 

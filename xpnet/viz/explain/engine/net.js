@@ -1,10 +1,12 @@
 // A trained network in a page: what it answers, why, and how one step of training would change it.
 
 import { activate, activateBackward, softmaxOf } from "./activations.js";
+import { columnsOf } from "./columns.js";
 import { LAYERS } from "./layers.js";
 import { lossOf } from "./losses.js";
+import { sourcesOf, weightTermsOf } from "./sources.js";
 import { add, map, readTensors, tensor } from "./tensors.js";
-import { columnsOf, softmaxTerms, sourcesOf, termsOf, weightTermsOf } from "./terms.js";
+import { softmaxTerms, termsOf } from "./terms.js";
 
 /** The network of a page: its manifest and tensors stand in two script elements. */
 export async function loadNet(document) {
@@ -14,7 +16,7 @@ export async function loadNet(document) {
 }
 
 /**
- * A network as a list of layers, each of which reads the outputs of earlier ones (`inputs`; -1 is the picture).
+ * A network as a list of layers, each of which reads outputs of earlier ones (`inputs`; -1 is the picture).
  *
  * title, classes, input, loss, trainable, samples, layers: see payload.py, which wrote them.
  */
@@ -38,8 +40,8 @@ export class Net {
   /**
    * All that the layers make of x, (C, H, W) or (D,).
    *
-   * train: with dropout masks and the statistics of this sample.  sample: the index of the sample that x is, for
-   * which the exact numbers of layers that are not whole in the page were stored.
+   * train: with dropout masks and the statistics of this sample.  sample: the index of the sample that x is,
+   * for which the exact numbers of layers that are not whole in the page were stored.
    * inputs, pre (before the activation), outputs: a tensor a layer, null where it is unknown.
    */
   forward(x, { train = false, sample = null } = {}) {
@@ -72,7 +74,7 @@ export class Net {
     run.outputs[index] = activate(layer.f, run.pre[index]);
   }
 
-  /** What the exporter stored of a layer for this run's sample: {pre, dInput}, unless the weights have changed. */
+  /** What was stored of a layer for this run's sample: {pre, dInput}; null once the weights have changed. */
   #stored(run, index) {
     if (run.sample === null || this.changed) return null;
     return this.samples[run.sample].stored[run.train ? "train" : "infer"][index] ?? null;
@@ -89,8 +91,8 @@ export class Net {
   /**
    * The loss of a run and its derivative by everything.  target: a class, or a tensor.
    *
-   * dOutputs, dPre (before the activation), dInputs: a tensor a layer; dParams: [{name, shape, data}] a layer;
-   * dPicture: the derivative by x.  null where the run or the weights are not known.
+   * dOutputs, dPre (before the activation), dInputs: a tensor a layer; dParams: [{name, shape, data}] a
+   * layer; dPicture: the derivative by x.  null where the run or the weights are not known.
    */
   backward(run, target) {
     const none = () => this.layers.map(() => null);
@@ -113,12 +115,12 @@ export class Net {
 
   #backwardLayer(layer, run, back) {
     const { index } = layer, dy = back.dOutputs[index];
-    if (!dy) return;
+    if (!dy || !run.pre[index]) return;
     const dz = (back.dPre[index] ??= activateBackward(layer.f, dy, run.pre[index], run.outputs[index]));
     const xs = layer.inputs.map((from) => (from < 0 ? run.x : run.outputs[from]));
     const stored = this.#storedGradient(run, back, index);
     let dxs = xs.map(() => null);
-    if (LAYERS[layer.kind] && xs.every(Boolean) && (run.kept[index] || !LAYERS[layer.kind].remembers)) {
+    if (layer.known && xs.every(Boolean) && (run.kept[index] || !LAYERS[layer.kind].remembers)) {
       const made = LAYERS[layer.kind].backward(layer, dz, xs, run.kept[index]);
       dxs = made.dxs;
       back.dParams[index] = layer.params
@@ -140,12 +142,12 @@ export class Net {
     return stored && this.samples[run.sample].target === back.target ? stored : null;
   }
 
-  /** How output `out`, an index list, of a layer was made: patch, kernel, products, sum, ...; see terms.js. */
+  /** How output `out`, an index list, of a layer was made: patch, kernel, products, sum; see terms.js. */
   terms(run, layer, out) {
     return termsOf(this, run, this.layer(layer), out);
   }
 
-  /** A layer's input as the matrix that its weights are multiplied with: {rows, columns, at(row, column), row(f)}. */
+  /** A layer's input as the matrix that its weights are multiplied with; see columns.js. */
   columns(run, layer, group = 0) {
     return columnsOf(run, this.layer(layer), group);
   }
@@ -166,14 +168,14 @@ export class Net {
   }
 
   /**
-   * What a step of gradient descent, w - rate dL/dw, would do to this very sample; null where a layer's weights
-   * are not in the page.
+   * What a step of gradient descent, w - rate dL/dw, would do to this very sample; null where a layer's
+   * weights are not in the page.
    *
    * before, after: its losses, computed alike; runAfter; deltas: [{name, shape, data}] a layer.
    */
   stepped(back, rate) {
     const { run, target } = back, held = this.layers.map(({ p }) => p), changed = this.changed;
-    const deltas = back.dParams.map((grads, i) => (this.layers[i].trainable ? grads.map((g) => scaledBy(g, -rate)) : []));
+    const deltas = back.dParams.map((grads, i) => (this.layers[i].trainable ? scaledBy(grads, -rate) : []));
     const options = { train: run.train, sample: run.sample };
     try {
       this.changed = true; // computed from the weights in the page, before as after
@@ -201,7 +203,8 @@ export class Net {
   }
 }
 
-const scaledBy = ({ name, shape, data }, factor) => ({ name, shape, data: data.map((value) => value * factor) });
+const scaledBy = (params, factor) =>
+  params.map(({ name, shape, data }) => ({ name, shape, data: data.map((value) => value * factor) }));
 
 /** Parameters with the deltas added. */
 function moved(p, deltas) {
@@ -210,16 +213,17 @@ function moved(p, deltas) {
 }
 
 function sampleOf(sample, get) {
-  const unpack = (layers) =>
-    Object.fromEntries(Object.entries(layers).map(([i, { pre, dInput }]) => [i, { pre: get(pre), dInput: get(dInput) }]));
-  const target = typeof sample.target === "object" && sample.target !== null ? get(sample.target.tensor) : sample.target;
+  const results = ([index, { pre, dInput }]) => [index, { pre: get(pre), dInput: get(dInput) }];
+  const unpack = (layers) => Object.fromEntries(Object.entries(layers).map(results));
   const stored = { train: unpack(sample.stored.train), infer: unpack(sample.stored.infer) };
+  const target = sample.target?.tensor === undefined ? sample.target : get(sample.target.tensor);
   return { ...sample, x: get(sample.x), target, stored };
 }
 
 function layerOf(layer, get) {
   const params = layer.params.map((param) => ({ ...param, data: get(param.tensor)?.data ?? null }));
-  const p = Object.fromEntries(params.filter(({ data }) => data).map(({ name, shape, data }) => [name, tensor(shape, data)]));
+  const here = params.filter(({ data }) => data);
+  const p = Object.fromEntries(here.map(({ name, shape, data }) => [name, tensor(shape, data)]));
   if (layer.mask !== null) p.mask = get(layer.mask);
   const shapes = Object.fromEntries(params.map(({ name, shape }) => [name, shape]));
   return { ...layer, params, p, shapes, f: layer.activationOptions };

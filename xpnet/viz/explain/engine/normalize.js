@@ -2,7 +2,7 @@
 
 import { channelsOf, tensor } from "./tensors.js";
 
-/** Which elements share a mean, and which a weight: {groups, groupOf(i), weightOf(i)} for an element i of x. */
+/** Which elements of x share a mean, and which a weight: {groups, groupOf(i), weightOf(i)} of element i. */
 export function sharing(layer, shape) {
   const [C, pixels] = channelsOf(shape);
   const channel = (i) => Math.floor(i / pixels);

@@ -1,4 +1,4 @@
-// Tensors: {shape, data}, the numbers row by row, as NumPy's ravel() gives them.  Maps are (C, H, W), vectors (D,).
+// Tensors: {shape, data}.  Maps are (C, H, W), vectors (D,); data are in the order of NumPy's ravel().
 
 /** How many elements a shape has. */
 export function sizeOf(shape) {
@@ -61,16 +61,20 @@ async function unzip(bytes) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-// How numbers are written, as tensors.py does.  Bytes of one significance lie together, which gzip packs better.
+// How tensors.py writes numbers.  Bytes of one significance lie together, which gzip packs better.
 const FORMATS = {
   float32: (bytes, start, shape) => tensor(shape, floats(bytes, start, sizeOf(shape), 4)),
   float24: (bytes, start, shape) => tensor(shape, floats(bytes, start, sizeOf(shape), 3)),
   int16: (bytes, start, shape) => scaled(bytes, start, shape, 16),
   int12: (bytes, start, shape) => scaled(bytes, start, shape, 12),
   int8: (bytes, start, shape) => scaled(bytes, start, shape, 8),
-  bits: (bytes, start, shape) =>
-    tensor(shape, Float32Array.from({ length: sizeOf(shape) }, (_, i) => (bytes[start + (i >> 3)] >> (i & 7)) & 1)),
+  bits: (bytes, start, shape) => tensor(shape, bitsOf(bytes, start, sizeOf(shape))),
 };
+
+/** Zeros and ones, eight a byte. */
+function bitsOf(bytes, start, count) {
+  return Float32Array.from({ length: count }, (_, i) => (bytes[start + (i >> 3)] >> (i & 7)) & 1);
+}
 
 /** Floats of which the first 3 or all 4 bytes are there, the most significant first. */
 function floats(bytes, start, count, planes) {
@@ -81,7 +85,7 @@ function floats(bytes, start, count, planes) {
   return new Float32Array(words.buffer);
 }
 
-/** Whole numbers of some bits, times a float a row (a vector is one row): the 8 highest bits first, then the others. */
+/** Whole numbers of some bits, the 8 highest first, times a float a row (a vector is one row). */
 function scaled(bytes, start, shape, bits) {
   const count = sizeOf(shape), rows = shape.length > 1 ? shape[0] : 1;
   const scale = floats(bytes, start, rows, 4), values = new Float32Array(count);

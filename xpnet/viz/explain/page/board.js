@@ -9,16 +9,22 @@ const SIDE = 208; // CSS pixels of the longer side
 
 /** A board for net.input; drawn(x) is called with each new input.  {node, take(x), relabel()}. */
 export function drawingBoard(input, drawn) {
-  const [, H, W] = input.shape, fine = fineness(input);
-  const width = SIDE * Math.min(1, W / H), height = SIDE * Math.min(1, H / W);
+  const [, H, W] = input.shape;
+  const fine = fineness(input);
+  const width = SIDE * Math.min(1, W / H);
+  const height = SIDE * Math.min(1, H / W);
   const canvas = make("canvas", {
-    id: "board", class: "board", tabindex: 0, role: "application",
+    id: "board",
+    class: "board",
+    tabindex: 0,
+    role: "application",
     style: { width: `${width}px`, height: `${height}px` },
   });
   const radius = (fine * Math.max(H, W)) / (input.style === "digits8" ? 18 : 21);
   let ink = blankInk(H * fine, W * fine);
   let fit = true; // false while the ink is a sample's
-  let tool = "brush", last = null;
+  let tool = "brush";
+  let last = null;
   const cursor = { y: Math.floor(H / 2), x: Math.floor(W / 2), down: false, visible: false };
 
   function paint(x, y) {
@@ -46,7 +52,10 @@ export function drawingBoard(input, drawn) {
 
   const at = (event) => {
     const bounds = canvas.getBoundingClientRect();
-    return [((event.clientX - bounds.left) / bounds.width) * ink.W, ((event.clientY - bounds.top) / bounds.height) * ink.H];
+    return [
+      ((event.clientX - bounds.left) / bounds.width) * ink.W,
+      ((event.clientY - bounds.top) / bounds.height) * ink.H,
+    ];
   };
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
@@ -108,7 +117,14 @@ export function drawingBoard(input, drawn) {
 
   function relabel() {
     canvas.setAttribute("aria-label", word("board.label"));
-    tooling = choice(word("board.tools"), [["brush", word("board.brush")], ["eraser", word("board.eraser")]], use);
+    tooling = choice(
+      word("board.tools"),
+      [
+        ["brush", word("board.brush")],
+        ["eraser", word("board.eraser")],
+      ],
+      use,
+    );
     tools.replaceChildren(tooling.node, button(word("board.clear"), clear, { id: "clear" }));
     tooling.show(tool);
   }

@@ -1,4 +1,4 @@
-// The detail of what is looked at: which layer, which element, how its number was made, where its gradient came from.
+// The detail of the element looked at: how its number was made, where its gradient came from.
 
 import { offsetOf } from "../engine/tensors.js";
 import { byId, button, calm, choice, make, narrow } from "./dom.js";
@@ -7,35 +7,80 @@ import { gradientPanel, weightsPanel } from "./gradients.js";
 import { matrixPanel } from "./matrix.js";
 import { layerNow, now, shapeOf, tensorOf } from "./now.js";
 import { shown } from "./numbers.js";
-import { titleOf } from "./places.js";
+import { reasonOf, titleOf } from "./places.js";
 import { PICTURE, change, state } from "./state.js";
 import { stepPanel } from "./step.js";
-import { activationPanel, addPanel, concatPanel, contributionsPanel, densePanel, dropoutPanel } from "./sums.js";
+import {
+  activationPanel,
+  addPanel,
+  concatPanel,
+  contributionsPanel,
+  densePanel,
+  dropoutPanel,
+} from "./sums.js";
 import { movePanel, normPanel, saying, scalePanel } from "./sums.js";
 import { convolutionPanel, poolingPanel } from "./windows.js";
 import { languageNow, word } from "./words.js";
 
 const PANELS = {
-  conv: convolutionPanel, transpose: contributionsPanel, blend: contributionsPanel, dense: densePanel, pool: poolingPanel,
-  norm: normPanel, dropout: dropoutPanel, activation: activationPanel, softmax: answerPanel, scale: scalePanel,
-  move: movePanel, add: addPanel, concat: concatPanel,
+  conv: convolutionPanel,
+  transpose: contributionsPanel,
+  blend: contributionsPanel,
+  dense: densePanel,
+  pool: poolingPanel,
+  norm: normPanel,
+  dropout: dropoutPanel,
+  activation: activationPanel,
+  softmax: answerPanel,
+  scale: scalePanel,
+  move: movePanel,
+  add: addPanel,
+  concat: concatPanel,
 };
 const ABOUT = {
-  Conv2D: "about.conv", Conv2DTranspose: "about.transpose", Dense: "about.dense", MaxPooling2D: "about.maxpool",
-  AveragePooling2D: "about.average", GlobalAveragePooling2D: "about.global.average", GlobalMaxPooling2D: "about.global.max",
-  BatchNormalization: "about.batchnorm", LayerNormalization: "about.layernorm", GroupNormalization: "about.groupnorm",
-  Dropout: "about.dropout", SpatialDropout2D: "about.dropout.maps", Flatten: "about.flatten", Reshape: "about.reshape",
-  Residual: "about.residual", Concatenate: "about.concatenate", UpSampling2D: "about.upsampling",
-  ZeroPadding2D: "about.padding", Rescaling: "about.rescaling", Normalization: "about.normalization",
-  Activation: "about.activation", ReLU: "about.activation", LeakyReLU: "about.activation", ELU: "about.activation",
+  Conv2D: "about.conv",
+  Conv2DTranspose: "about.transpose",
+  Dense: "about.dense",
+  MaxPooling2D: "about.maxpool",
+  AveragePooling2D: "about.average",
+  GlobalAveragePooling2D: "about.global.average",
+  GlobalMaxPooling2D: "about.global.max",
+  BatchNormalization: "about.batchnorm",
+  LayerNormalization: "about.layernorm",
+  GroupNormalization: "about.groupnorm",
+  Dropout: "about.dropout",
+  SpatialDropout2D: "about.dropout.maps",
+  Flatten: "about.flatten",
+  Reshape: "about.reshape",
+  Residual: "about.residual",
+  Concatenate: "about.concatenate",
+  UpSampling2D: "about.upsampling",
+  ZeroPadding2D: "about.padding",
+  Rescaling: "about.rescaling",
+  Normalization: "about.normalization",
+  Activation: "about.activation",
+  ReLU: "about.activation",
+  LeakyReLU: "about.activation",
+  ELU: "about.activation",
   Softmax: "about.softmax",
 };
 
-let panel = null, head = null, built = "", sliding = null;
+let panel = null;
+let head = null;
+let built = "";
+let sliding = null;
 
 /** Draw the detail: anew where another kind of thing is looked at, else only its numbers. */
 export function drawDetail() {
-  const key = [state.layer, state.mode, viewNow(), state.training, languageNow(), Boolean(now.back), stateOfLayer()].join(" ");
+  const key = [
+    state.layer,
+    state.mode,
+    viewNow(),
+    state.training,
+    languageNow(),
+    Boolean(now.back),
+    stateOfLayer(),
+  ].join(" ");
   if (key !== built) build(key);
   head.update();
   panel.update(termsNow());
@@ -49,7 +94,8 @@ export function forgetDetail() {
 /** The tabs that the layer has in this view. */
 export function viewsNow() {
   const layer = layerNow();
-  if (state.mode === "forward") return layer?.kind === "Conv2D" && isLive(layer) ? ["sum", "matrix"] : ["sum"];
+  if (state.mode === "forward")
+    return layer?.kind === "Conv2D" && isLive(layer) ? ["sum", "matrix"] : ["sum"];
   const views = ["gradient"];
   if (layer && now.back?.dParams[layer.index]?.length) views.push("weights");
   return [...views, "step"];
@@ -75,7 +121,9 @@ export function slide() {
 function slideOn() {
   const layer = layerNow();
   if (!layer?.window || state.mode !== "forward") return slide();
-  const [, H, W] = layer.outShape, [c, y, x] = state.at, next = (y * W + x + 1) % (H * W);
+  const [, H, W] = layer.outShape;
+  const [c, y, x] = state.at;
+  const next = (y * W + x + 1) % (H * W);
   change({ at: [c, Math.floor(next / W), next % W] });
 }
 
@@ -107,15 +155,13 @@ function elementTerms(layer) {
 
 function panelOf() {
   const layer = layerNow();
-  if (layer && layer.status !== "live" && layer.reason && !now.run.outputs[layer.index]) {
-    return saying(layer.reason[languageNow()]);
-  }
   if (state.mode === "backward") return backwardPanel(layer);
   if (state.layer === PICTURE) return picturePanel();
   if (!layer) return answerPanel();
   if (!now.run.outputs[layer.index]) return saying(word("detail.unknown"));
-  const terms = elementTerms(layer), panelFor = PANELS[terms?.kind];
-  if (!panelFor || terms.kernel === null) return saying(layer.reason?.[languageNow()] ?? word("detail.nothing"));
+  const terms = elementTerms(layer);
+  const panelFor = PANELS[terms?.kind];
+  if (!panelFor || terms.kernel === null) return saying(reasonOf(layer) || word("detail.nothing"));
   return viewNow() === "matrix" ? matrixPanel(layer) : panelFor(layer);
 }
 
@@ -128,19 +174,41 @@ function backwardPanel(layer) {
 }
 
 function headOf() {
-  const layer = layerNow(), i = state.layer, answer = i >= now.net.layers.length;
-  const tabs = choice(word("detail.tabs"), viewsNow().map((view) => [view, word(TABS[view])]), (view) => change({ view }));
+  const layer = layerNow();
+  const i = state.layer;
+  const answer = i >= now.net.layers.length;
+  const tabs = choice(
+    word("detail.tabs"),
+    viewsNow().map((view) => [view, word(TABS[view])]),
+    (view) => change({ view }),
+  );
   const steppers = answer ? [] : shapeOf(i).map((size, axis) => stepper(axis, size));
   const value = make("b", { class: "value", data: { name: "value-here" } });
   const sliderButton = layer?.window && state.mode === "forward" ? button("", slide, { id: "slide" }) : null;
-  const about = layer ? word(ABOUT[layer.kind] ?? "about.other") : word(answer ? "about.answer" : "about.picture");
+  const about = layer
+    ? word(ABOUT[layer.kind] ?? "about.other")
+    : word(answer ? "about.answer" : "about.picture");
   const title = make("h2", {}, titleOf(i), layer ? make("code", { text: layer.text }) : null);
-  const node = make("div", { class: "detail-head" },
-    make("div", { class: "title" }, title, button("×", closeSheet, { class: "close", "aria-label": word("detail.close") })),
+  const node = make(
+    "div",
+    { class: "detail-head" },
+    make(
+      "div",
+      { class: "title" },
+      title,
+      button("×", closeSheet, { class: "close", "aria-label": word("detail.close") }),
+    ),
     make("p", { class: "say soft", text: about }),
-    layer?.status === "rounded" || layer?.status === "stored" ? make("p", { class: "notice", text: layer.reason?.[languageNow()] }) : null,
-    make("div", { class: "row" }, viewsNow().length > 1 ? tabs.node : null, ...steppers.map((one) => one.node),
-      sliderButton, value));
+    reasonOf(layer) && make("p", { class: "notice", text: reasonOf(layer) }),
+    make(
+      "div",
+      { class: "row" },
+      viewsNow().length > 1 ? tabs.node : null,
+      ...steppers.map((one) => one.node),
+      sliderButton,
+      value,
+    ),
+  );
 
   function update() {
     tabs.show(viewNow());
@@ -154,24 +222,44 @@ function headOf() {
 }
 
 const TABS = {
-  sum: "tab.sum", matrix: "tab.matrix", gradient: "tab.gradient", weights: "tab.weights", step: "tab.step",
+  sum: "tab.sum",
+  matrix: "tab.matrix",
+  gradient: "tab.gradient",
+  weights: "tab.weights",
+  step: "tab.step",
 };
 
 function valueText(i) {
-  const tensor = tensorOf(i), value = tensor ? tensor.data[offsetOf(tensor.shape, state.at)] : NaN;
-  return `${state.mode === "backward" ? "∂L/∂y" : "y"} = ${shown(value, 5)}`;
+  const name = i === PICTURE ? "x" : "y";
+  const tensor = tensorOf(i);
+  const value = tensor ? tensor.data[offsetOf(tensor.shape, state.at)] : NaN;
+  return `${state.mode === "backward" ? `∂L/∂${name}` : name} = ${shown(value, 5)}`;
 }
 
 /** A number with buttons to go down and up. */
 function stepper(axis, size) {
   const flat = shapeOf(state.layer).length === 1;
-  const label = word(flat ? "place.axis.unit" : ["place.axis.map", "place.axis.row", "place.axis.column"][axis]);
-  const go = (value) => change({ at: state.at.map((old, k) => (k === axis ? Math.max(0, Math.min(size - 1, value)) : old)) });
-  const box = make("input", { type: "number", min: 0, max: size - 1, inputmode: "numeric", "aria-label": label,
-    on: { change: (event) => go(Math.round(Number(event.target.value)) || 0) } });
-  const node = make("span", { class: "stepper" }, make("span", { text: label }),
-    button("−", () => go(state.at[axis] - 1), { "aria-label": word("place.down", { axis: label }) }), box,
-    button("+", () => go(state.at[axis] + 1), { "aria-label": word("place.up", { axis: label }) }));
+  const label = word(
+    flat ? "place.axis.unit" : ["place.axis.map", "place.axis.row", "place.axis.column"][axis],
+  );
+  const go = (value) =>
+    change({ at: state.at.map((old, k) => (k === axis ? Math.max(0, Math.min(size - 1, value)) : old)) });
+  const box = make("input", {
+    type: "number",
+    min: 0,
+    max: size - 1,
+    inputmode: "numeric",
+    "aria-label": label,
+    on: { change: (event) => go(Math.round(Number(event.target.value)) || 0) },
+  });
+  const node = make(
+    "span",
+    { class: "stepper" },
+    make("span", { text: label }),
+    button("−", () => go(state.at[axis] - 1), { "aria-label": word("place.down", { axis: label }) }),
+    box,
+    button("+", () => go(state.at[axis] + 1), { "aria-label": word("place.up", { axis: label }) }),
+  );
   return { node, show: (value) => (box.value = value) };
 }
 

@@ -1,6 +1,6 @@
 // Elements, made in one line.  Text goes in as text, never as markup.
 
-/** An element; props: class, text, on {event: function}, style {name: value}, data {name: value}, or attributes. */
+/** An element; props: class, text, on {event: f}, style {name: value}, data {name: value}, or attributes. */
 export function make(tag, props = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(props)) {

@@ -1,6 +1,6 @@
 // Backward: where the gradient of a pixel came from, and what it says about the weights.
 
-import { offsetOf } from "../engine/tensors.js";
+import { offsetOf, sizeOf } from "../engine/tensors.js";
 import { aroundZero, scaleOf } from "./colors.js";
 import { make } from "./dom.js";
 import { now, readersOf, shapeOf } from "./now.js";
@@ -8,33 +8,60 @@ import { chipRow, ledger, mapView, numberGrid, productList, sentence, sign, toge
 import { activationName, placeName, titleOf } from "./places.js";
 import { PICTURE, change, state } from "./state.js";
 import { shown } from "./numbers.js";
-import { total } from "./windows.js";
+import { strongest, total } from "./windows.js";
 import { word } from "./words.js";
 
-/** dL/dy of one element: which outputs of the next layer it went into, times which weight; then through the slope. */
+/** dL/dy of one element: the outputs of the next layer that it went into, times the weight. */
 export function gradientPanel(i) {
-  const shape = shapeOf(i), own = now.net.layers[i];
+  const shape = shapeOf(i);
+  const own = now.net.layers[i];
   const move = (y, x) => change({ at: [state.at[0], y, x] });
-  const here = mapView(150, move), sum = ledger();
-  const readers = readersOf(i).map((reader) => ({ reader, list: productList("sources"), used: mapView(150) }));
-  const node = make("div", { class: "panel" },
-    make("div", { class: "arithmetic" },
-      ...readers.map(({ list, used }) => together(used.node, list.node)), sign("→"), sum.node, sign("→"), here.node));
+  const here = mapView(150, move);
+  const sum = ledger();
+  const readers = readersOf(i).map((reader) => ({
+    reader,
+    list: productList("sources"),
+    used: mapView(150),
+  }));
+  const node = make(
+    "div",
+    { class: "panel" },
+    make(
+      "div",
+      { class: "arithmetic" },
+      ...readers.map(({ list, used }) => together(used.node, list.node)),
+      together(sum.node, here.node),
+    ),
+  );
   if (!readers.length) node.prepend(sentence(word("gradient.from.loss")));
 
   function update() {
-    const [c, y, x] = state.at, gradient = i === PICTURE ? now.back.dPicture : now.back.dOutputs[i];
+    const [c, y, x] = state.at;
+    const gradient = i === PICTURE ? now.back.dPicture : now.back.dOutputs[i];
     here.node.hidden = shape.length !== 3 || !gradient;
     if (!here.node.hidden) {
       const marks = [{ tile: 0, top: y, left: x, height: 1, width: 1 }];
-      here.show(word("gradient.map", { map: c }), gradient.data, shape[1], shape[2], aroundZero(gradient.data), marks,
-        { first: c, at: [y, x] });
+      here.show(
+        word("gradient.map", { map: c }),
+        gradient.data,
+        shape[1],
+        shape[2],
+        aroundZero(gradient.data),
+        marks,
+        { first: c, at: [y, x] },
+      );
     }
     for (const one of readers) showReader(one);
-    sum.show([...readers.length > 1 ? readers.map(({ reader }) => ({
-      label: word("gradient.by", { layer: titleOf(reader) }), value: sourcesIn(reader)?.total ?? NaN, name: "source" })) : [],
-      { label: "∂L/∂y", value: gradient ? gradient.data[offsetOf(shape, state.at)] : NaN, total: true, name: "gradient" },
-      ...slopeRows(own)]);
+    sum.show([
+      ...readers.map(({ reader }) => sourceRow(reader, shape, readers.length > 1)),
+      {
+        label: "∂L/∂y",
+        value: gradient ? gradient.data[offsetOf(shape, state.at)] : NaN,
+        total: true,
+        name: "gradient",
+      },
+      ...slopeRows(own),
+    ]);
   }
 
   return { node, update };
@@ -45,31 +72,75 @@ function sourcesIn(reader) {
   return layer.status === "unsupported" ? null : now.net.sources(now.run, now.back, layer, state.at);
 }
 
+/** What came back by one reader; of one that gives no account, the gradient at the same place in it. */
+function sourceRow(reader, shape, several) {
+  const layer = now.net.layers[reader];
+  const found = sourcesIn(reader);
+  const dz = now.back.dPre[reader];
+  if (found)
+    return (
+      several && {
+        label: word("gradient.by", { layer: titleOf(reader) }),
+        value: found.total,
+        name: "source",
+      }
+    );
+  const at = offsetOf(shape, state.at);
+  const same = dz && sizeOf(shape) === dz.data.length;
+  return (
+    same && {
+      label: word("gradient.behind", { layer: layer.kind }),
+      value: dz.data[at],
+      name: "behind",
+      text: shown(dz.data[at], 5),
+    }
+  );
+}
+
 function showReader({ reader, list, used }) {
-  const layer = now.net.layers[reader], found = sourcesIn(reader), dz = now.back.dPre[reader];
+  const layer = now.net.layers[reader];
+  const found = sourcesIn(reader);
+  const dz = now.back.dPre[reader];
   list.node.hidden = used.node.hidden = !found;
   if (!found) return;
   const items = found.contributions.map(({ out, dy, w, product }) => ({
-    label: placeName(out), a: dy, b: w, product, pick: () => change({ layer: reader, at: out }),
+    label: placeName(out),
+    a: dy,
+    b: w,
+    product,
+    pick: () => change({ layer: reader, at: out }),
   }));
   list.show(items, [layer.kind, "∂L/∂z", word("gradient.weight")]);
   used.node.hidden = layer.outShape.length !== 3 || !items.length || !dz;
   if (used.node.hidden) return;
-  const strongest = found.contributions.reduce((a, b) => (Math.abs(b.product) > Math.abs(a.product) ? b : a)).out[0];
+  const best = found.contributions.reduce((a, b) => (Math.abs(b.product) > Math.abs(a.product) ? b : a))
+    .out[0];
   const [, H, W] = layer.outShape;
-  const marks = found.contributions.filter(({ out }) => out[0] === strongest)
+  const marks = found.contributions
+    .filter(({ out }) => out[0] === best)
     .map(({ out }) => ({ tile: 0, top: out[1], left: out[2], height: 1, width: 1, strong: false }));
-  used.show(word("gradient.next", { layer: layer.kind, map: strongest }), dz.data, H, W, aroundZero(dz.data), marks,
-    { first: strongest });
+  used.show(
+    word("gradient.next", { layer: layer.kind, map: best }),
+    dz.data,
+    H,
+    W,
+    aroundZero(dz.data),
+    marks,
+    { first: best },
+  );
 }
 
 /** Through the activation: dL/dz = dL/dy times the slope. */
 function slopeRows(layer) {
   if (!layer?.activation || layer.activation === "linear" || !now.back.dPre[layer.index]) return [];
-  const at = offsetOf(layer.outShape, state.at), z = now.run.pre[layer.index]?.data[at];
-  const name = activationName(layer.activation), dz = now.back.dPre[layer.index].data[at];
-  const gate = layer.activation === "relu" ? word(z > 0 ? "gradient.open" : "gradient.shut", { z: shown(z) })
-    : word("gradient.slope", { name });
+  const at = offsetOf(layer.outShape, state.at);
+  const z = now.run.pre[layer.index]?.data[at];
+  const name = activationName(layer.activation);
+  const dz = now.back.dPre[layer.index].data[at];
+  const gate =
+    layer.activation === "relu"
+      ? word(z > 0 ? "gradient.open" : "gradient.shut", { z: shown(z) })
+      : word("gradient.slope", { name });
   return [{ label: gate, value: dz, name: "gradient-pre", text: `∂L/∂z = ${shown(dz, 5)}` }];
 }
 
@@ -82,24 +153,49 @@ export function weightsPanel(layer) {
 
 /** A kernel and its gradient; of the number chosen, the sum over all places where it was used. */
 function kernelPanel(layer) {
-  const kernel = numberGrid(word("sum.kernel"), "kernel"), slope = numberGrid("∂L/∂W", "kernel-gradient");
-  const seen = mapView(132), dz = mapView(132), products = mapView(132), sum = ledger();
+  const kernel = numberGrid(word("sum.kernel"), "kernel");
+  const slope = numberGrid("∂L/∂W", "kernel-gradient");
+  const seen = mapView(132);
+  const dz = mapView(132);
+  const products = mapView(132);
+  const sum = ledger();
   const chips = chipRow(word("sum.channels"));
-  const node = make("div", { class: "panel" },
-    make("div", { class: "arithmetic" }, together(kernel.node, slope.node), sign("→"),
-      together(seen.node, sign("×"), dz.node, sign("="), products.node), sign("→"), sum.node),
-    chips.node);
+  const node = make(
+    "div",
+    { class: "panel" },
+    make(
+      "div",
+      { class: "arithmetic" },
+      together(kernel.node, slope.node),
+      together(sign("→"), seen.node, sign("×"), dz.node, sign("="), products.node),
+      together(sign("→"), sum.node),
+    ),
+    chips.node,
+  );
+  let first = null;
 
   function update() {
-    const [A, B, KH, KW] = layer.p.weight.shape, each = KH * KW;
+    const [A, B, KH, KW] = layer.p.weight.shape;
+    const each = KH * KW;
     const transposed = layer.kind === "Conv2DTranspose";
-    const f = state.at[0] % (transposed ? B : A), c = Math.min(state.channel, (transposed ? A : B) - 1);
-    const chosen = Math.min(state.weight ?? 0, each - 1);
-    const [a, b] = transposed ? [c, f] : [f, c], from = (a * B + b) * each;
+    const f = state.at[0] % (transposed ? B : A);
+    const parts = transposed ? A : B;
     const gradient = parameterGradient(layer, "weight");
+    const sums = Array.from({ length: parts }, (_, k) => {
+      const start = (transposed ? k * B + f : f * B + k) * each;
+      return total(gradient.data.subarray(start, start + each));
+    });
+    first ??= strongest(sums);
+    const c = state.channel ?? first;
+    const [a, b] = transposed ? [c, f] : [f, c];
+    const from = (a * B + b) * each;
+    const part = gradient.data.subarray(from, from + each);
+    const chosen = state.weight ?? strongest(part);
     const pick = (weight) => change({ weight });
-    kernel.show(layer.p.weight.data.subarray(from, from + each), KH, KW, aroundZero(layer.p.weight.data), { lit: chosen });
-    slope.show(gradient.data.subarray(from, from + each), KH, KW, aroundZero(gradient.data), { lit: chosen, pick });
+    kernel.show(layer.p.weight.data.subarray(from, from + each), KH, KW, aroundZero(layer.p.weight.data), {
+      lit: chosen,
+    });
+    slope.show(part, KH, KW, aroundZero(gradient.data), { lit: chosen, pick });
     const at = [a, b, Math.floor(chosen / KW), chosen % KW];
     const terms = now.net.weightTerms(now.run, now.back, layer, "weight", at);
     const [H, W] = terms.x.shape.slice(-2);
@@ -107,14 +203,14 @@ function kernelPanel(layer) {
     dz.show("∂L/∂z", terms.dy.data, H, W, aroundZero(terms.dy.data));
     products.show(word("sum.products"), terms.products.data, H, W, aroundZero(terms.products.data));
     sum.show([
-      { label: word("sum.of", { count: H * W }), value: terms.total, name: "weight-sum" },
-      { label: word("weights.entry", { at: at.join(", ") }), value: terms.total, total: true, name: "weight-gradient" },
+      {
+        label: word("weights.entry", { count: H * W, at: at.join(", ") }),
+        value: terms.total,
+        total: true,
+        name: "weight-gradient",
+      },
       biasRow(layer, f),
     ]);
-    const sums = Array.from({ length: transposed ? A : B }, (_, k) => {
-      const start = (transposed ? k * B + f : f * B + k) * each;
-      return total(gradient.data.subarray(start, start + each));
-    });
     chips.node.hidden = sums.length === 1;
     chips.show(sums, c, String, (channel) => change({ channel }));
   }
@@ -124,20 +220,31 @@ function kernelPanel(layer) {
 
 /** A dense unit's weights, dL/dW = x dL/dz, the largest first; or the parameters of any other layer. */
 function parameterPanel(layer) {
-  const list = productList("weight-gradients"), sum = ledger();
+  const list = productList("weight-gradients");
+  const sum = ledger();
   const node = make("div", { class: "panel" }, make("div", { class: "arithmetic" }, list.node, sum.node));
 
   function update() {
-    const weight = layer.p.weight, unit = state.at[0];
+    const weight = layer.p.weight;
+    const unit = state.at[0];
     list.node.hidden = weight?.shape.length !== 2;
     if (!list.node.hidden) {
-      const dz = now.back.dPre[layer.index].data[unit], x = now.run.inputs[layer.index].data;
-      list.show([...x].map((value, k) => ({ label: `W[${unit}, ${k}]`, a: value, b: dz, product: value * dz })),
-        [word("weights.weight"), "x", "∂L/∂z"]);
+      const dz = now.back.dPre[layer.index].data[unit];
+      const x = now.run.inputs[layer.index].data;
+      list.show(
+        [...x].map((value, k) => ({ label: `W[${unit}, ${k}]`, a: value, b: dz, product: value * dz })),
+        [word("weights.weight"), "x", "∂L/∂z"],
+      );
     }
-    sum.show(now.back.dParams[layer.index].filter(({ shape }) => shape.length === 1).map(({ name, data }) => ({
-      label: `∂L/∂${name}[${unit % data.length}]`, value: data[unit % data.length], name: `${name}-gradient`,
-    })));
+    sum.show(
+      now.back.dParams[layer.index]
+        .filter(({ shape }) => shape.length === 1)
+        .map(({ name, data }) => ({
+          label: `∂L/∂${name}[${unit % data.length}]`,
+          value: data[unit % data.length],
+          name: `${name}-gradient`,
+        })),
+    );
   }
 
   return { node, update };

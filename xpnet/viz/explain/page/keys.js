@@ -8,11 +8,25 @@ import { endTour, startTour, stepTour } from "./tour.js";
 import { word } from "./words.js";
 
 const KEYS = [
-  ["Tab", "keys.tab"], ["← ↑ → ↓", "keys.arrows"], ["[  ]", "keys.maps"], ["<  >", "keys.layers"], ["f  b", "keys.modes"],
-  ["v", "keys.view"], ["s", "keys.slide"], ["t  n  p", "keys.tour"], ["l", "keys.language"], ["d", "keys.theme"], ["?", "keys.help"],
+  ["Tab", "keys.tab"],
+  ["← ↑ → ↓", "keys.arrows"],
+  ["[  ]", "keys.maps"],
+  ["<  >", "keys.layers"],
+  ["f  b", "keys.modes"],
+  ["v", "keys.view"],
+  ["s", "keys.slide"],
+  ["t  n  p", "keys.tour"],
+  ["l", "keys.language"],
+  ["d", "keys.theme"],
+  ["?", "keys.help"],
   ["Esc", "keys.escape"],
 ];
-const BOARD_KEYS = [["← ↑ → ↓", "keys.board.move"], ["Space", "keys.board.pen"], ["e", "keys.board.eraser"], ["Del", "keys.board.clear"]];
+const BOARD_KEYS = [
+  ["← ↑ → ↓", "keys.board.move"],
+  ["Space", "keys.board.pen"],
+  ["e", "keys.board.eraser"],
+  ["Del", "keys.board.clear"],
+];
 
 /** Listen; acts: {layer(by), language, theme}. */
 export function listenToKeys(acts) {
@@ -35,7 +49,11 @@ export function listenToKeys(acts) {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
     if (event.key === "Escape") return escape();
-    if (!state.letters || event.target.matches("input:not([type=range]):not([type=checkbox]), select, textarea")) return;
+    if (
+      !state.letters ||
+      event.target.matches("input:not([type=range]):not([type=checkbox]), select, textarea")
+    )
+      return;
     const act = meanings[event.key];
     if (!act || byId("help").open) return;
     event.preventDefault();
@@ -47,17 +65,31 @@ export function listenToKeys(acts) {
 /** Open the help. */
 export function openHelp() {
   const dialog = byId("help");
-  const list = (keys) => make("dl", { class: "keys" }, keys.flatMap(([key, meaning]) => [
-    make("dt", {}, make("kbd", { text: key })), make("dd", { text: word(meaning) })]));
-  const letters = make("input", { type: "checkbox", checked: state.letters, on: { change: (event) => change({ letters: event.target.checked }) } });
+  const list = (keys) =>
+    make(
+      "dl",
+      { class: "keys" },
+      keys.flatMap(([key, meaning]) => [
+        make("dt", {}, make("kbd", { text: key })),
+        make("dd", { text: word(meaning) }),
+      ]),
+    );
+  const letters = make("input", {
+    type: "checkbox",
+    checked: state.letters,
+    on: { change: (event) => change({ letters: event.target.checked }) },
+  });
   dialog.replaceChildren(
     make("h2", { id: "help-title", text: word("help.title") }),
     make("p", { text: word("help.what") }),
     make("p", { text: word("help.colors") }),
-    make("h3", { text: word("help.keys") }), list(KEYS),
+    make("h3", { text: word("help.keys") }),
+    list(KEYS),
     make("label", { class: "check" }, letters, make("span", { text: word("help.letters") })),
-    make("h3", { text: word("help.board") }), list(BOARD_KEYS),
-    button(word("help.close"), () => dialog.close(), { class: "strong" }));
+    make("h3", { text: word("help.board") }),
+    list(BOARD_KEYS),
+    button(word("help.close"), () => dialog.close(), { class: "strong" }),
+  );
   dialog.showModal();
 }
 

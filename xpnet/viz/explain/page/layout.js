@@ -9,10 +9,20 @@ export function arrangement(count, H, W, room, across, all) {
   const flat = H * W === 1;
   const shown = all ? count : Math.min(count, flat ? MOST_UNITS : MOST_MAPS);
   if (flat) return across ? unitsAcross(shown, room) : units(shown, room);
-  const gap = 4, largest = Math.max(H, W), widest = (side) => Math.max(3, (side * W) / largest);
+  const gap = 4;
+  const largest = Math.max(H, W);
+  const widest = (side) => Math.max(3, (side * W) / largest);
   if (across) {
-    const columns = Math.min(shown, Math.max(5, Math.min(10, Math.ceil(Math.sqrt(1.6 * shown)))));
-    return { shown, columns, gap, width: widest(Math.min(count === 1 ? 112 : 72, (room - 6) / columns - gap)) };
+    const columns = Math.min(
+      shown,
+      Math.max(shown <= 6 ? 6 : 5, Math.min(10, Math.ceil(Math.sqrt(1.6 * shown)))),
+    );
+    return {
+      shown,
+      columns,
+      gap,
+      width: widest(Math.min(count === 1 ? 112 : 72, (room - 6) / columns - gap)),
+    };
   }
   const side = (columns) => {
     const rows = Math.ceil(shown / columns);
@@ -26,7 +36,8 @@ export function arrangement(count, H, W, room, across, all) {
 
 function units(D, room) {
   if (D <= 16) return { shown: D, columns: 1, gap: 3, width: Math.min(20, (room - 6) / D - 3) };
-  const rows = Math.min(32, Math.ceil(Math.sqrt(2 * D))), gap = rows > 24 ? 1 : 2;
+  const rows = Math.min(32, Math.ceil(Math.sqrt(2 * D)));
+  const gap = rows > 24 ? 1 : 2;
   return { shown: D, columns: Math.ceil(D / rows), gap, width: Math.min(13, (room - 6) / rows - gap) };
 }
 

@@ -19,10 +19,12 @@ export function scaleShown(i, tensor) {
 
 /** A bar of a scale's colours between its ends. */
 export function legendBar() {
-  const low = make("span"), high = make("span"), bar = make("i");
+  const low = make("span");
+  const high = make("span");
+  const bar = make("i");
   const node = make("span", { class: "legend" }, low, bar, high);
   const show = (scale) => {
-    low.textContent = shown(scale.low, 2);
+    low.textContent = shown(Math.abs(scale.low) < 1e-3 * scale.high ? 0 : scale.low, 2);
     high.textContent = shown(scale.high, 2);
     bar.style.background = gradientOf(scale.kind);
   };

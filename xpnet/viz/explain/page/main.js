@@ -7,7 +7,7 @@ import { closeSheet, drawDetail, forgetDetail, openSheet } from "./detail.js";
 import { byId } from "./dom.js";
 import { listenToKeys, openHelp } from "./keys.js";
 import { buildNetwork, drawNetwork, revealLayer } from "./network.js";
-import { compute, now, placeIn } from "./now.js";
+import { compute, isTraining, now, placeIn } from "./now.js";
 import { buildSource, drawSource } from "./source.js";
 import { PICTURE, change, onChange, readHash, state, writeHash } from "./state.js";
 import { drawTour, startTour } from "./tour.js";
@@ -34,11 +34,13 @@ async function start() {
   buildNetwork();
   onChange(draw);
   change({ layer: firstLayer(), x: state.x });
+  requestAnimationFrame(() => revealLayer("auto"));
 }
 
 /** The first sample, or an empty input; what the address says. */
 function firstState() {
-  const { samples, input, classes } = now.net, hash = readHash();
+  const { samples, input, classes } = now.net;
+  const hash = readHash();
   const size = input.shape.reduce((a, b) => a * b, 1);
   state.x = { shape: input.shape, data: new Float32Array(size).fill(input.low) };
   state.target = classes ? 0 : null;
@@ -56,16 +58,22 @@ function sampleState(i) {
 function firstLayer() {
   const wished = Number.parseInt(readHash().get("layer"), 10);
   if (wished >= PICTURE && wished <= now.net.layers.length) return wished;
-  const layer = now.net.layers.find(({ kind, status }) => ["Conv2D", "Dense"].includes(kind) && status !== "unsupported");
+  const layer = now.net.layers.find(
+    ({ kind, status }) => ["Conv2D", "Dense"].includes(kind) && status !== "unsupported",
+  );
   return layer?.index ?? PICTURE;
 }
 
 /** Draw after a change: compute what depends on it first. */
 function draw(changed) {
-  if (changed.has("layer") && !changed.has("at")) state.at = placeIn(Math.min(state.layer, now.net.layers.length - 1));
+  if (changed.has("layer")) Object.assign(state, { channel: null, weight: null });
+  if (changed.has("layer") && !changed.has("at"))
+    state.at = placeIn(Math.min(state.layer, now.net.layers.length - 1));
   if (COMPUTED.some((name) => changed.has(name))) compute();
   if (changed.has("at") || changed.has("layer")) now.places.set(state.layer, state.at);
-  const rebuilt = ["mode", "training", "expanded", "language", "theme", "width"].some((name) => changed.has(name));
+  const rebuilt = ["mode", "training", "expanded", "language", "theme", "width"].some((name) =>
+    changed.has(name),
+  );
   if (rebuilt) rebuild(changed);
   if (["x", "sample", "language", "theme"].some((name) => changed.has(name))) drawSource(changed);
   drawSwitches();
@@ -73,8 +81,8 @@ function draw(changed) {
   drawAnswer();
   drawDetail();
   drawTour(changed.has("tour"));
-  if (changed.has("layer") || changed.has("mode")) revealLayer();
   if (changed.has("layer") && changed.has("at") && changed.size <= 3) openSheet();
+  if (changed.has("layer") || changed.has("mode")) revealLayer();
   if (["layer", "mode", "sample"].some((name) => changed.has(name))) remember();
 }
 
@@ -86,12 +94,15 @@ function rebuild(changed) {
   const held = document.activeElement?.closest("#network canvas, #network .pill") ? state.layer : null;
   buildNetwork();
   if (["language", "theme", "width"].some((name) => changed.has(name))) forgetDetail();
-  if (held !== null) byId("strip").querySelector(`[data-layer="${held}"] canvas, [data-layer="${held}"] .pill`)?.focus();
+  if (held !== null)
+    byId("strip").querySelector(`[data-layer="${held}"] canvas, [data-layer="${held}"] .pill`)?.focus();
 }
 
 function remember() {
   writeHash({
-    layer: state.layer, mode: state.mode === "backward" ? "backward" : null, sample: state.sample === null ? null : state.sample,
+    layer: state.layer,
+    mode: state.mode === "backward" ? "backward" : null,
+    sample: state.sample === null ? null : state.sample,
   });
 }
 
@@ -100,11 +111,13 @@ function drawSwitches() {
   byId("mode-backward").setAttribute("aria-pressed", String(state.mode === "backward"));
   byId("training").checked = state.mode === "backward" || state.training;
   byId("training").disabled = state.mode === "backward";
-  const notice = byId("notice"), { trainable, loss } = now.net;
-  const text = state.mode !== "backward" ? "" : !trainable.ok ? trainable.reason[languageNow()]
-    : loss?.why ? loss.why[languageNow()] ?? "" : "";
+  const notice = byId("notice");
+  const { trainable } = now.net;
+  const text = isTraining() && !trainable.ok ? trainable.reason[languageNow()] : "";
   notice.hidden = !text && !state.steps;
-  notice.textContent = [text, state.steps ? word("step.count", { count: state.steps }) : ""].filter(Boolean).join(" ");
+  notice.textContent = [text, state.steps ? word("step.count", { count: state.steps }) : ""]
+    .filter(Boolean)
+    .join(" ");
 }
 
 function labels() {

@@ -1,7 +1,7 @@
 // A convolution as one product of matrices: kernels (F, K) times columns (K, P) gives the maps (F, P).
 
 import { aroundZero, scaleOf, token, paletteOf, step256 } from "./colors.js";
-import { make } from "./dom.js";
+import { byId, make } from "./dom.js";
 import { activationOf, now } from "./now.js";
 import { scaleOfLayer } from "./legend.js";
 import { total } from "./windows.js";
@@ -11,36 +11,73 @@ import { change, state } from "./state.js";
 import { steers } from "./tiles.js";
 import { word } from "./words.js";
 
-const WIDE = 620, TALL = 260, LEAST = 36; // CSS pixels of the columns' matrix, and of the shortest side
+const MOST_CELL = 15; // CSS pixels of an element, of the columns, of the list
+const TALL = 270;
+const BESIDE = 470;
 
 /** The three matrices, the row and the column that meet in the pixel, and their products. */
 export function matrixPanel(layer) {
-  const [CG, KH, KW] = layer.p.weight.shape.slice(1), K = CG * KH * KW;
-  const [F, OH, OW] = layer.outShape, P = OH * OW;
-  const cell = Math.min(14, (Math.min(WIDE, innerWidth - 150)) / P, TALL / K);
-  const side = (n) => Math.max(LEAST, n * cell);
-  const left = Math.min(side(K), narrowRoom()), width = side(P), top = side(K), bottom = side(F);
+  const [CG, KH, KW] = layer.p.weight.shape.slice(1);
+  const [F, OH, OW] = layer.outShape;
+  const K = CG * KH * KW;
+  const P = OH * OW;
+  const side = (count, room) => Math.max(30, Math.min(MOST_CELL * count, room));
+  const whole = byId("detail").clientWidth - 60;
+  const room = whole > 1000 ? whole - BESIDE : whole;
+  const left = side(K, Math.min(330, room * 0.35));
+  const width = side(P, Math.max(200, room - left));
+  const top = side(K, TALL);
+  const bottom = side(F, 170);
   const kernels = picture(left, bottom, word("matrix.kernels", { size: sizes([F, K]) }));
   const columns = picture(width, top, word("matrix.columns", { size: sizes([K, P]) }));
   const maps = picture(width, bottom, word("matrix.maps", { size: sizes([F, P]) }));
   maps.canvas.tabIndex = 0;
   maps.canvas.setAttribute("role", "application");
-  const list = productList("matrix-products"), sum = ledger();
-  const node = make("div", { class: "panel" },
-    make("div", { class: "falk-scroll", tabindex: 0, "aria-label": word("matrix.title"), role: "group" },
-      make("div", { class: "falk" }, make("div", { class: "corner", text: "" }), columns.node, kernels.node, maps.node)),
-    make("div", { class: "beside" }, list.node, sum.node, sentence(word("matrix.memory"), { class: "say soft" })));
+  const list = productList("matrix-products");
+  const sum = ledger();
+  const node = make(
+    "div",
+    { class: "panel matrix" },
+    make(
+      "div",
+      { class: "falk-scroll", tabindex: 0, "aria-label": word("matrix.title"), role: "group" },
+      make(
+        "div",
+        { class: "falk" },
+        make("div", { class: "corner", text: "" }),
+        columns.node,
+        kernels.node,
+        maps.node,
+      ),
+    ),
+    make(
+      "div",
+      { class: "beside" },
+      list.node,
+      sum.node,
+      sentence(word("matrix.memory"), { class: "say soft" }),
+    ),
+  );
 
   const go = (f, p) => change({ at: [f, Math.floor(p / OW), p % OW] });
   columns.pick((share) => go(state.at[0], clamp(share.x * P, P)));
   maps.pick((share) => go(clamp(share.y * F, F), clamp(share.x * P, P)));
   kernels.pick((share) => go(clamp(share.y * F, F), state.at[1] * OW + state.at[2]));
-  steers(maps.canvas, () => layer.outShape, () => state.at, (at) => change({ at }));
+  steers(
+    maps.canvas,
+    () => layer.outShape,
+    () => state.at,
+    (at) => change({ at }),
+  );
 
   function update(terms) {
-    const view = now.net.columns(now.run, layer), [f, y, x] = state.at, p = y * OW + x;
-    const perGroup = F / (layer.config.groups ?? 1), group = Math.floor(f / perGroup);
-    const input = activationOf(layer.inputs[0]), z = now.run.pre[layer.index];
+    const view = now.net.columns(now.run, layer);
+    const [f, y, x] = state.at;
+    const p = y * OW + x;
+    const perGroup = F / (layer.config.groups ?? 1);
+    const group = Math.floor(f / perGroup);
+    const input = activationOf(layer.inputs[0]);
+    const z = now.run.pre[layer.index];
     columns.paint(K, P, (row, col) => view.at(group * K + row, col), scaleOfLayer(layer.inputs[0], input));
     kernels.paint(F, K, (row, col) => layer.p.weight.data[row * K + col], aroundZero(layer.p.weight.data));
     maps.paint(F, P, (row, col) => z.data[row * P + col], scaleOf(z.data));
@@ -50,7 +87,9 @@ export function matrixPanel(layer) {
     const row = layer.p.weight.data.subarray(f * K, (f + 1) * K);
     const items = Array.from(row, (w, k) => ({
       label: `${Math.floor(k / (KH * KW))} · ${Math.floor(k / KW) % KH}, ${k % KW}`,
-      a: w, b: view.at(group * K + k, p), product: w * view.at(group * K + k, p),
+      a: w,
+      b: view.at(group * K + k, p),
+      product: w * view.at(group * K + k, p),
     }));
     list.show(items, [word("matrix.entry"), word("matrix.row"), word("matrix.column")]);
     const product = total(items.map((item) => item.product));
@@ -66,18 +105,25 @@ export function matrixPanel(layer) {
 
 /** A matrix on a canvas, drawn with as many of its rows and columns as there is room for. */
 function picture(width, height, title) {
-  const canvas = make("canvas", { "aria-label": title, role: "img", style: { width: `${width}px`, height: `${height}px` } });
+  const canvas = make("canvas", {
+    "aria-label": title,
+    role: "img",
+    style: { width: `${width}px`, height: `${height}px` },
+  });
   const node = make("figure", { class: "map" }, make("figcaption", { text: title }), canvas);
   const ratio = window.devicePixelRatio || 1;
   let image = null;
 
   function paint(rows, columns, at, scale) {
-    const h = Math.min(rows, Math.round(height * ratio)), w = Math.min(columns, Math.round(width * ratio));
-    const pixels = new ImageData(w, h), palette = paletteOf(scale.kind);
+    const h = Math.min(rows, Math.round(height * ratio));
+    const w = Math.min(columns, Math.round(width * ratio));
+    const pixels = new ImageData(w, h);
+    const palette = paletteOf(scale.kind);
     for (let y = 0; y < h; y++) {
       for (let x = 0; x < w; x++) {
         const value = at(Math.floor((y * rows) / h), Math.floor((x * columns) / w));
-        const from = 3 * step256(scale, value), to = 4 * (y * w + x);
+        const from = 3 * step256(scale, value);
+        const to = 4 * (y * w + x);
         for (let k = 0; k < 3; k++) pixels.data[to + k] = palette[from + k];
         pixels.data[to + 3] = 255;
       }
@@ -93,13 +139,16 @@ function picture(width, height, title) {
     const context = canvas.getContext("2d");
     context.scale(ratio, ratio);
     context.imageSmoothingEnabled = false;
-    const dx = width / cols, dy = height / rows;
-    context.globalAlpha = 0.5;
+    const dx = width / cols;
+    const dy = height / rows;
+    context.globalAlpha = 0.7;
     context.drawImage(image, 0, 0, width, height);
     context.globalAlpha = 1;
     for (const [x, y, w, h] of [
-      col === null ? null : [col * dx, 0, dx, height], row === null ? null : [0, row * dy, width, dy],
-    ].filter(Boolean)) lit(context, x, y, w, h, row !== null && col !== null ? 0.6 : 1);
+      col === null ? null : [col * dx, 0, dx, height],
+      row === null ? null : [0, row * dy, width, dy],
+    ].filter(Boolean))
+      lit(context, x, y, w, h, row !== null && col !== null ? 0.6 : 1);
     if (row !== null && col !== null) lit(context, col * dx, row * dy, dx, dy, 1);
   }
 
@@ -132,8 +181,4 @@ function picture(width, height, title) {
 
 function clamp(value, size) {
   return Math.max(0, Math.min(size - 1, Math.floor(value)));
-}
-
-function narrowRoom() {
-  return Math.max(80, Math.min(420, innerWidth * 0.3));
 }

@@ -7,10 +7,10 @@ import { legendBar, scaleShown } from "./legend.js";
 import { drawLinks } from "./links.js";
 import { now, isTraining, mapPlace, placeIn, shapeOf, tensorOf } from "./now.js";
 import { shown, sizes } from "./numbers.js";
-import { activationName, titleOf } from "./places.js";
+import { activationName, reasonOf, titleOf } from "./places.js";
 import { PICTURE, change, state } from "./state.js";
 import { Tiles, asIndex, asMaps, picks, steers } from "./tiles.js";
-import { languageNow, word } from "./words.js";
+import { word } from "./words.js";
 
 const COLUMN_ROOM = 352; // CSS pixels of a column's height
 
@@ -18,6 +18,7 @@ let columns = [];
 
 /** Build the columns anew: after a change of language, width or kind of pass. */
 export function buildNetwork() {
+  const left = byId("strip")?.scrollLeft ?? 0;
   const strip = make("div", { class: "strip", id: "strip" });
   const links = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   links.setAttribute("class", "links");
@@ -25,6 +26,7 @@ export function buildNetwork() {
   columns = [PICTURE, ...now.net.layers.keys()].map((i) => (isSlim(i) ? slimColumn(i) : column(i)));
   strip.append(links, ...columns.map((one) => one.node));
   byId("network").replaceChildren(strip);
+  strip.scrollLeft = left;
 }
 
 /** Draw the numbers of every column, and what is looked at. */
@@ -33,12 +35,17 @@ export function drawNetwork() {
   drawLinks(byId("strip"), columns);
 }
 
-/** Bring the layer that is looked at into sight. */
-export function revealLayer() {
-  const strip = byId("strip"), one = columns[state.layer + 1];
-  if (!one || narrow()) return;
-  const left = one.node.offsetLeft + one.node.offsetWidth / 2 - strip.clientWidth / 2;
-  strip.scrollTo({ left, behavior: calm() ? "auto" : "smooth" });
+/** Bring the layer that is looked at into sight; on a phone, above the sheet. */
+export function revealLayer(behavior = calm() ? "auto" : "smooth") {
+  const strip = byId("strip");
+  const one = columns[state.layer + 1];
+  if (!one) return;
+  if (!narrow()) {
+    const left = one.node.offsetLeft + one.node.offsetWidth / 2 - strip.clientWidth / 2;
+    strip.scrollTo({ left, behavior });
+  } else if (byId("below").classList.contains("open")) {
+    scrollTo({ top: scrollY + one.node.getBoundingClientRect().top - 8, behavior });
+  }
 }
 
 /** Give the keyboard to the layer that is looked at. */
@@ -47,7 +54,7 @@ export function focusLayer() {
 }
 
 /** Layers that hand their numbers on as they are take little room. */
-export function isSlim(i) {
+function isSlim(i) {
   const layer = now.net.layers[i];
   if (!layer) return false;
   if (["Flatten", "Reshape", "Input"].includes(layer.kind)) return true;
@@ -57,13 +64,18 @@ export function isSlim(i) {
 function slimColumn(i) {
   const layer = now.net.layers[i];
   const target = button("", () => change({ layer: i, at: placeIn(i) }), { class: "pill" });
-  target.append(make("span", { text: layer.kind }), make("span", { class: "soft", text: sizes(layer.outShape) }));
+  target.append(
+    make("span", { text: layer.kind }),
+    make("span", { class: "soft", text: sizes(layer.outShape) }),
+  );
   const node = make("div", { class: "column slim", data: { layer: i } }, target);
   return { i, node, target, tiles: null };
 }
 
 function column(i) {
-  const layer = now.net.layers[i], shape = shapeOf(i), [C, H, W] = asMaps(shape);
+  const layer = now.net.layers[i];
+  const shape = shapeOf(i);
+  const [C, H, W] = asMaps(shape);
   const across = narrow();
   const room = across ? byId("network").clientWidth - 26 : COLUMN_ROOM;
   const plan = arrangement(C, H, W, room, across, state.expanded.has(i));
@@ -71,13 +83,29 @@ function column(i) {
   tiles.arrange(plan.shown, H, W, plan.columns, plan.width, plan.gap);
   const legend = legendBar();
   const head = make("div", { class: "head" }, make("b", { text: titleOf(i) }), activationChip(layer));
-  const foot = make("div", { class: "foot" }, make("span", { text: sizes(shape) }), legend.node, statusChip(layer));
+  const foot = make(
+    "div",
+    { class: "foot" },
+    make("span", { text: sizes(shape) }),
+    legend.node,
+    statusChip(layer),
+  );
   if (plan.shown < C || state.expanded.has(i)) foot.append(moreButton(i, C, plan.shown < C));
-  const node = make("div", { class: "column", data: { layer: i, kind: layer?.kind ?? "picture" } }, head, tiles.node, foot);
+  const node = make(
+    "div",
+    { class: "column", data: { layer: i, kind: layer?.kind ?? "picture" } },
+    head,
+    tiles.node,
+    foot,
+  );
   const choose = ({ tile, y, x }) => change({ layer: i, at: asIndex(shape, [tile, y, x]) });
   picks(tiles, choose);
-  steers(tiles.node, () => [plan.shown, H, W, plan.columns], () => asPlaceOf(i), ([c, y, x]) =>
-    change({ layer: i, at: asIndex(shape, [c, y, x]) }));
+  steers(
+    tiles.node,
+    () => [plan.shown, H, W, plan.columns],
+    () => asPlaceOf(i),
+    ([c, y, x]) => change({ layer: i, at: asIndex(shape, [c, y, x]) }),
+  );
   tiles.node.addEventListener("focus", () => {
     if (state.layer !== i) change({ layer: i, at: placeIn(i) });
   });
@@ -93,7 +121,8 @@ function drawColumn({ i, node, target, tiles, legend }) {
   const selected = state.layer === i;
   node.classList.toggle("selected", selected);
   if (!tiles) return target.setAttribute("aria-pressed", String(selected));
-  const tensor = tensorOf(i), layer = now.net.layers[i];
+  const tensor = tensorOf(i);
+  const layer = now.net.layers[i];
   const { c, y, x } = mapPlace(i, selected ? state.at : placeIn(i));
   const value = tensor ? tensor.data[offsetOf(tensor.shape, selected ? state.at : placeIn(i))] : NaN;
   if (tensor) {
@@ -102,14 +131,17 @@ function drawColumn({ i, node, target, tiles, legend }) {
     legend.show(scale);
   } else tiles.blank();
   node.classList.toggle("empty", !tensor);
-  node.title = tensor ? "" : (layer?.reason?.[languageNow()] ?? "");
+  node.title = tensor ? "" : reasonOf(layer);
   const marks = [];
   if (selected && c < tiles.count) {
     marks.push({ tile: c, strong: tiles.H * tiles.W === 1 });
     if (tiles.H * tiles.W > 1) marks.push({ tile: c, top: y, left: x, height: 1, width: 1 });
   }
   tiles.show(marks);
-  const where = tiles.H * tiles.W > 1 ? word("place.map", { map: c, row: y, column: x }) : word("place.unit", { unit: c });
+  const where =
+    tiles.H * tiles.W > 1
+      ? word("place.map", { map: c, row: y, column: x })
+      : word("place.unit", { unit: c });
   target.setAttribute("aria-label", `${titleOf(i)}, ${sizes(shapeOf(i))}. ${where}: ${shown(value, 4)}`);
 }
 
@@ -121,14 +153,18 @@ function activationChip(layer) {
 function statusChip(layer) {
   if (!layer || layer.status === "live") return null;
   const words = { rounded: "status.rounded", stored: "status.stored", unsupported: "status.unsupported" };
-  return make("span", { class: "chip warn", text: word(words[layer.status]), title: layer.reason?.[languageNow()] });
+  return make("span", { class: "chip warn", text: word(words[layer.status]), title: reasonOf(layer) });
 }
 
 function moreButton(i, count, more) {
   const text = more ? word("network.all", { count }) : word("network.fewer");
-  return button(text, () => {
-    const expanded = new Set(state.expanded);
-    if (!expanded.delete(i)) expanded.add(i);
-    change({ expanded });
-  }, { class: "link" });
+  return button(
+    text,
+    () => {
+      const expanded = new Set(state.expanded);
+      if (!expanded.delete(i)) expanded.add(i);
+      change({ expanded });
+    },
+    { class: "link" },
+  );
 }

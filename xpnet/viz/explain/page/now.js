@@ -1,10 +1,10 @@
-// What is computed at the moment: the passes through the network for the state's input, and what depends on them.
+// What is computed at the moment: the passes through the network for the state's input.
 
 import { indexOf } from "../engine/tensors.js";
 import { PICTURE, state } from "./state.js";
 import { asMaps, asPlace } from "./tiles.js";
 
-export const now = { net: null, run: null, back: null, time: 0, places: new Map() };
+export const now = { net: null, run: null, back: null, places: new Map() };
 
 /** Whether the pass is the training pass. */
 export function isTraining() {
@@ -13,11 +13,10 @@ export function isTraining() {
 
 /** Run the network forward, and backward where that is shown. */
 export function compute() {
-  const { net } = now, started = performance.now();
+  const { net } = now;
   now.run = net.forward(state.x, { train: isTraining(), sample: state.sample });
-  now.back = null;
-  if (state.mode === "backward" && state.target !== null && !now.run.stopped) now.back = backwardOrNull();
-  now.time = performance.now() - started;
+  const starts = state.mode === "backward" && state.target !== null && now.run.answer;
+  now.back = starts ? net.backward(now.run, state.target) : null;
 }
 
 /** The entry of the layer that is looked at; null for the picture and the answer. */
@@ -31,7 +30,7 @@ export function shapeOf(i) {
   return now.net.layers[Math.min(i, now.net.layers.length - 1)].outShape;
 }
 
-/** What layer number i put out: activations, or (backward) gradients; a Tensor, or null where nothing is known. */
+/** What layer i shows, a Tensor: activations, or (backward) gradients; null where nothing is known. */
 export function tensorOf(i) {
   if (state.mode === "forward") return activationOf(i);
   if (!now.back) return null;
@@ -50,7 +49,8 @@ export function readersOf(i) {
 
 /** The element of layer i that was looked at last, or the one with the largest number. */
 export function placeIn(i) {
-  const shape = shapeOf(i), known = now.places.get(i);
+  const shape = shapeOf(i);
+  const known = now.places.get(i);
   if (known) return known;
   const tensor = activationOf(i);
   return tensor ? indexOf(shape, largest(tensor.data)) : shape.map(() => 0);
@@ -65,12 +65,7 @@ export function largest(data) {
 
 /** {C, H, W, c, y, x} of an element in layer i. */
 export function mapPlace(i, index) {
-  const [C, H, W] = asMaps(shapeOf(i)), [c, y, x] = asPlace(index);
+  const [C, H, W] = asMaps(shapeOf(i));
+  const [c, y, x] = asPlace(index);
   return { C, H, W, c, y, x };
-}
-
-function backwardOrNull() {
-  const { net, run } = now;
-  if (!net.loss?.kind || run.outputs.at(-1) === null) return null;
-  return net.backward(run, state.target);
 }

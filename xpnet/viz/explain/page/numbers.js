@@ -21,11 +21,6 @@ export function signed(value, digits = 3) {
   return value > 0 ? `+${shown(value, digits)}` : shown(value, digits);
 }
 
-/** "+ 0.3" or "− 0.3": value as the next term of a sum. */
-export function term(value, digits = 3) {
-  return value < 0 ? `− ${shown(-value, digits)}` : `+ ${shown(value, digits)}`;
-}
-
 /** A probability, four decimals. */
 export function chance(p) {
   return p > 0 && p < 0.00005 ? "<0.0001" : p.toFixed(4);
@@ -37,11 +32,11 @@ export function commonExponent(most) {
   return most < 0.05 || most >= 10000 ? Math.floor(Math.log10(most)) : 0;
 }
 
-/** value for a cell of a grid: two decimals, fewer from 10 up. */
-export function brief(value) {
+/** value for a cell of a grid: so many decimals, fewer from 10 up. */
+export function brief(value, decimals = 2) {
   if (Number.isNaN(value)) return "";
   const size = Math.abs(value);
-  const text = value.toFixed(size >= 99.95 ? 0 : size >= 9.995 ? 1 : 2);
+  const text = value.toFixed(Math.max(0, decimals - (size >= 99.95 ? 2 : size >= 9.995 ? 1 : 0)));
   return minus(Number(text) === 0 ? "0" : text);
 }
 

@@ -3,7 +3,7 @@
 import { indexOf } from "../engine/tensors.js";
 import { now, shapeOf } from "./now.js";
 import { PICTURE, change } from "./state.js";
-import { word } from "./words.js";
+import { languageNow, word } from "./words.js";
 
 /** What a layer is called: its class, or the picture, or the answer. */
 export function titleOf(i) {
@@ -17,12 +17,17 @@ export function activationName(name) {
   return spelled[name] ?? name;
 }
 
+/** Why a layer is not computed whole in the page; "" where it is. */
+export function reasonOf(layer) {
+  return layer?.reason ? `${layer.name}: ${layer.reason[languageNow()]}` : "";
+}
+
 /** What an element is called: map · row, column, or its number. */
 export function placeName(index) {
   return index.length === 3 ? `${index[0]} · ${index[1]}, ${index[2]}` : String(index[0]);
 }
 
-/** What an element of a layer, given by its offset, is called, in the maps that were flattened if there are any. */
+/** What an element of a layer, given by its offset, is called: in the maps, if these were flattened. */
 export function elementName(i, offset) {
   return placeName(indexOf(shapeOf(behindFlatten(i)), offset));
 }

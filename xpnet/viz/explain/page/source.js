@@ -12,25 +12,30 @@ import { word } from "./words.js";
 
 const SLIDERS = 64; // elements of a vector that get a slider
 
-let board = null, shownPicture = null, thumbs = [], sliders = [];
+let board = null;
+let shownPicture = null;
+let thumbs = [];
+let sliders = [];
 
 /** Build the panel of the input; takes the words of the language now. */
 export function buildSource() {
-  const { input, samples } = now.net, parts = [make("h2", { text: word("input.title") })];
+  const { input, samples } = now.net;
+  const own = make("div", { class: "own" });
+  const side = make("div", { class: "side" });
   const colour = input.shape.length === 3 && input.shape[0] === 3;
   board = shownPicture = null;
   if (input.drawable) {
     board = drawingBoard(input, (x) => ownInput(x));
-    parts.push(board.node, make("p", { class: "soft", text: word("input.draw") }));
+    own.append(board.node, make("p", { class: "soft", text: word("input.draw") }));
   } else if (input.shape.length === 3) {
     shownPicture = new Tiles({ role: "img", "aria-label": word("network.picture") });
     const [, H, W] = input.shape;
     shownPicture.arrange(1, H, W, 1, (200 * W) / Math.max(H, W), 0);
-    parts.push(shownPicture.node);
-  } else parts.push(vectorSliders(input));
-  if (samples.length) parts.push(make("h3", { text: word("input.samples") }), thumbnails(samples, colour));
-  if (input.shape.length === 3 && [1, 3].includes(input.shape[0])) parts.push(filePicker());
-  byId("input").replaceChildren(...parts);
+    own.append(shownPicture.node);
+  } else own.append(vectorSliders(input));
+  if (samples.length) side.append(make("h3", { text: word("input.samples") }), thumbnails(samples, colour));
+  if (input.shape.length === 3 && [1, 3].includes(input.shape[0])) side.append(filePicker());
+  byId("input").replaceChildren(make("h2", { text: word("input.title") }), own, side);
 }
 
 /** Show the input as it is now. */
@@ -41,7 +46,12 @@ export function drawSource(changed) {
     else board.show();
   }
   if (shownPicture) {
-    shownPicture.draw(state.x.data, { kind: "grey", low: input.low, high: input.high }, 0, input.shape[0] === 3);
+    shownPicture.draw(
+      state.x.data,
+      { kind: "grey", low: input.low, high: input.high },
+      0,
+      input.shape[0] === 3,
+    );
     shownPicture.show();
   }
   thumbs.forEach((one, i) => one.setAttribute("aria-pressed", String(i === state.sample)));
@@ -52,7 +62,7 @@ export function drawSource(changed) {
 }
 
 /** Take a sample: its numbers, and its label as what the loss compares with. */
-export function takeSample(i) {
+function takeSample(i) {
   const { x, target } = now.net.samples[i];
   change({ x, sample: i, target: target ?? state.target });
 }
@@ -62,13 +72,19 @@ function ownInput(x, sample = null) {
 }
 
 function thumbnails(samples, colour) {
-  thumbs = samples.map(({ x, name }, i) => {
-    const one = button("", () => takeSample(i), { class: "thumb", title: name, "aria-label": word("input.sample", { name }) });
-    if (x.shape.length !== 3) one.textContent = name;
+  thumbs = samples.map(({ x, name, label }, i) => {
+    const called = [name || i + 1, now.net.classes?.[label]].filter((part) => part !== undefined).join(", ");
+    const one = button("", () => takeSample(i), {
+      class: "thumb",
+      title: called,
+      "aria-label": word("input.sample", { name: called }),
+    });
+    if (x.shape.length !== 3) one.textContent = name || i + 1;
     else {
-      const tiles = new Tiles({ "aria-hidden": "true" }), [, H, W] = asMaps(x.shape);
+      const tiles = new Tiles({ "aria-hidden": "true" });
+      const [, H, W] = asMaps(x.shape);
       const { low, high } = now.net.input;
-      tiles.arrange(1, H, W, 1, (36 * W) / Math.max(H, W), 0);
+      tiles.arrange(1, H, W, 1, (36 * W) / Math.max(H, W), 0, 0);
       tiles.draw(x.data, { kind: "grey", low, high }, 0, colour);
       tiles.show();
       one.append(tiles.node);
@@ -82,12 +98,18 @@ function vectorSliders({ shape: [D], low, high }) {
   const scale = scaleOf(now.net.samples.flatMap(({ x }) => [...x.data]).concat(low, high));
   sliders = Array.from({ length: Math.min(D, SLIDERS) }, (_, i) => {
     const range = make("input", {
-      type: "range", min: Math.min(low, scale.low), max: Math.max(high, scale.high), step: "any", "aria-label": `x[${i}]`,
+      type: "range",
+      min: Math.min(low, scale.low),
+      max: Math.max(high, scale.high),
+      step: "any",
+      "aria-label": `x[${i}]`,
       on: { input: (event) => slid(i, Number(event.target.value)) },
     });
     return { range, output: make("output") };
   });
-  const rows = sliders.map(({ range, output }, i) => make("label", {}, make("span", { text: `x[${i}]` }), range, output));
+  const rows = sliders.map(({ range, output }, i) =>
+    make("label", {}, make("span", { text: `x[${i}]` }), range, output),
+  );
   return make("div", { class: "sliders scroll" }, rows);
 }
 
@@ -100,18 +122,26 @@ function slid(i, value) {
 
 function filePicker() {
   const message = make("p", { class: "soft", role: "status" });
-  const file = make("input", { type: "file", accept: "image/*", id: "file", class: "unseen", on: { change: async (event) => {
-    const [chosen] = event.target.files;
-    if (!chosen) return;
-    try {
-      const { x, inverted } = await inputOfFile(chosen, now.net.input);
-      message.textContent = inverted ? word("input.inverted") : "";
-      if (board) board.take(x);
-      ownInput(x);
-    } catch {
-      message.textContent = word("input.unreadable", { name: chosen.name });
-    }
-    event.target.value = "";
-  } } });
+  const file = make("input", {
+    type: "file",
+    accept: "image/*",
+    id: "file",
+    class: "unseen",
+    on: {
+      change: async (event) => {
+        const [chosen] = event.target.files;
+        if (!chosen) return;
+        try {
+          const { x, inverted } = await inputOfFile(chosen, now.net.input);
+          message.textContent = inverted ? word("input.inverted") : "";
+          if (board) board.take(x);
+          ownInput(x);
+        } catch {
+          message.textContent = word("input.unreadable", { name: chosen.name });
+        }
+        event.target.value = "";
+      },
+    },
+  });
   return make("div", {}, make("label", { for: "file", class: "button" }, word("input.file")), file, message);
 }

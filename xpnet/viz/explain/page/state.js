@@ -12,7 +12,7 @@ export const state = {
   layer: PICTURE,
   at: [0], // the element of the layer's output that is looked at: [c, y, x] or [d]
   view: "sum", // tab of the detail: "sum", "matrix"; backward: "gradient", "weights", "step"
-  channel: 0, // of the layer's input, whose patch is written out
+  channel: null, // of the layer's input, whose patch is written out; null: the strongest at first
   weight: null, // index of the weight whose gradient is written out
   rate: 0.01,
   steps: 0, // steps taken with the weights

@@ -1,8 +1,8 @@
-// Layers whose numbers come from whole vectors or from single numbers: dense, normalisation, dropout, sums, softmax.
+// Layers whose numbers come from whole vectors or from single numbers: dense, normalisation, dropout, sums.
 
 import { make } from "./dom.js";
 import { shown } from "./numbers.js";
-import { ledger, productList, sentence, sign } from "./pieces.js";
+import { ledger, productList, sentence, sign, together } from "./pieces.js";
 import { activationName, elementName, lookAtElement, placeName } from "./places.js";
 import { change } from "./state.js";
 import { word } from "./words.js";
@@ -11,14 +11,23 @@ import { weightMaps } from "./weightmaps.js";
 
 /** inputs × weights, the largest products first, and their sum. */
 export function densePanel(layer) {
-  const list = productList("products"), sum = ledger(), maps = weightMaps(layer);
-  const node = make("div", { class: "panel" },
-    make("div", { class: "arithmetic" }, maps.node, list.node, sign("→"), sum.node));
+  const list = productList("products");
+  const sum = ledger();
+  const maps = weightMaps(layer);
+  const node = make(
+    "div",
+    { class: "panel" },
+    make("div", { class: "arithmetic" }, maps.node, list.node, together(sign("→"), sum.node)),
+  );
 
   function update(terms) {
-    const { patch, kernel, products } = terms, from = layer.inputs[0];
+    const { patch, kernel, products } = terms;
+    const from = layer.inputs[0];
     const items = [...products.data].map((product, i) => ({
-      label: elementName(from, i), a: patch.data[i], b: kernel.data[i], product,
+      label: elementName(from, i),
+      a: patch.data[i],
+      b: kernel.data[i],
+      product,
       pick: () => lookAtElement(from, i),
     }));
     list.show(items, [word("dense.input"), "x", "w"]);
@@ -36,18 +45,31 @@ export function densePanel(layer) {
 
 /** Every output was made of some inputs, each times a kernel number: transposed convolution. */
 export function contributionsPanel(layer) {
-  const list = productList("products"), sum = ledger(), outputs = outputViews(layer);
-  const node = make("div", { class: "panel" },
-    make("div", { class: "arithmetic" }, list.node, sign("→"), sum.node, outputs.node));
+  const list = productList("products");
+  const sum = ledger();
+  const outputs = outputViews(layer);
+  const node = make(
+    "div",
+    { class: "panel" },
+    make("div", { class: "arithmetic" }, list.node, together(sign("→"), sum.node), outputs.node),
+  );
 
   function update(terms) {
     const from = layer.inputs[0];
     const items = terms.contributions.map(({ from: at, x, w, product }) => ({
-      label: placeName(at), a: x, b: w, product, pick: () => change({ layer: from, at }),
+      label: placeName(at),
+      a: x,
+      b: w,
+      product,
+      pick: () => change({ layer: from, at }),
     }));
     list.show(items, [word("dense.input"), "x", "w"]);
     sum.show([
-      { label: word("sum.of", { count: items.length }), value: total(items.map(({ product }) => product)), name: "products-sum" },
+      {
+        label: word("sum.of", { count: items.length }),
+        value: total(items.map(({ product }) => product)),
+        name: "products-sum",
+      },
       terms.bias !== null && { label: word("sum.bias"), value: terms.bias, name: "bias" },
       { label: word("sum.total"), value: terms.sum, total: true, name: "sum" },
       activated(layer, terms),
@@ -85,7 +107,12 @@ export function dropoutPanel(layer) {
 export function activationPanel(layer) {
   return throughPanel(layer, (terms) => [
     plain("z", terms.x, "x"),
-    { label: terms.name === "relu" ? "max(0, z)" : `${activationName(terms.name)}(z)`, value: terms.activated, total: true, name: "sum" },
+    {
+      label: terms.name === "relu" ? "max(0, z)" : `${activationName(terms.name)}(z)`,
+      value: terms.activated,
+      total: true,
+      name: "sum",
+    },
   ]);
 }
 
@@ -102,7 +129,12 @@ export function scalePanel(layer) {
 /** Layers that only put numbers elsewhere. */
 export function movePanel(layer) {
   return throughPanel(layer, (terms) => [
-    { label: word("move.from"), text: terms.from ? placeName(terms.from) : word("move.border"), value: "", name: "from" },
+    {
+      label: word("move.from"),
+      text: terms.from ? placeName(terms.from) : word("move.border"),
+      value: "",
+      name: "from",
+    },
     { label: word("out"), value: terms.activated, total: true, name: "sum" },
   ]);
 }
@@ -119,7 +151,12 @@ export function addPanel(layer) {
 /** Branches side by side. */
 export function concatPanel(layer) {
   return throughPanel(layer, (terms) => [
-    { label: word("concat.from"), text: `${terms.from[0]}: ${placeName(terms.from[1])}`, value: "", name: "from" },
+    {
+      label: word("concat.from"),
+      text: `${terms.from[0]}: ${placeName(terms.from[1])}`,
+      value: "",
+      name: "from",
+    },
     { label: word("out"), value: terms.activated, total: true, name: "sum" },
   ]);
 }

@@ -18,7 +18,7 @@ export function asIndex(shape, [c, y, x]) {
   return shape.length === 3 ? [c, y, x] : [c];
 }
 
-/** A canvas of tiles.  draw() paints numbers, mark() what is looked at; pick(f) tells where it was clicked. */
+/** A canvas of tiles: arrange(), draw() numbers, show() them with marks; under() finds the pointer. */
 export class Tiles {
   constructor(props = {}) {
     this.node = make("canvas", { class: "tiles", ...props });
@@ -26,7 +26,7 @@ export class Tiles {
     this.count = 0;
   }
 
-  /** Lay out `count` tiles of H x W in so many columns, a tile `width` CSS pixels wide; margin: for frames. */
+  /** Lay out `count` tiles of H x W in so many columns, each `width` CSS pixels wide; margin: for frames. */
   arrange(count, H, W, columns, width, gap, margin = 3) {
     const height = Math.max(1, (width * H) / W);
     const rows = Math.ceil(count / columns);
@@ -48,7 +48,8 @@ export class Tiles {
     const image = new ImageData(this.pixels.width, this.pixels.height);
     const palette = paletteOf(scale.kind);
     for (let tile = 0; tile < count; tile++) {
-      const left = (tile % columns) * W, top = Math.floor(tile / columns) * H;
+      const left = (tile % columns) * W;
+      const top = Math.floor(tile / columns) * H;
       for (let y = 0; y < H; y++) {
         for (let x = 0; x < W; x++) {
           const from = ((first + tile) * H + y) * W + x;
@@ -73,7 +74,7 @@ export class Tiles {
     this.filled = false;
   }
 
-  /** Bring what was drawn to the screen, with marks: [{tile, top, left, height, width, strong}]; tile alone: all of it. */
+  /** Bring what was drawn to the screen, with marks: [{tile, top, left, height, width, strong}]. */
   show(marks = []) {
     const context = this.node.getContext("2d");
     const ratio = this.node.width / this.width;
@@ -88,9 +89,18 @@ export class Tiles {
         context.fillRect(left, top, this.tileWidth, this.tileHeight);
         continue;
       }
-      const column = tile % this.columns, row = Math.floor(tile / this.columns);
+      const column = tile % this.columns;
+      const row = Math.floor(tile / this.columns);
       context.drawImage(
-        this.pixels, column * this.W, row * this.H, this.W, this.H, left, top, this.tileWidth, this.tileHeight,
+        this.pixels,
+        column * this.W,
+        row * this.H,
+        this.W,
+        this.H,
+        left,
+        top,
+        this.tileWidth,
+        this.tileHeight,
       );
     }
     for (const mark of marks) this.frame(context, mark);
@@ -98,7 +108,8 @@ export class Tiles {
 
   /** {left, top, width, height} of a tile on the canvas, in CSS pixels. */
   box(tile) {
-    const column = tile % this.columns, row = Math.floor(tile / this.columns);
+    const column = tile % this.columns;
+    const row = Math.floor(tile / this.columns);
     return {
       left: this.margin + column * (this.tileWidth + this.gap),
       top: this.margin + row * (this.tileHeight + this.gap),
@@ -126,8 +137,12 @@ export class Tiles {
 
   frame(context, { tile, top = 0, left = 0, height = this.H, width = this.W, strong = true }) {
     const box = this.box(tile);
-    const dx = box.width / this.W, dy = box.height / this.H;
-    let x = box.left + left * dx, y = box.top + top * dy, w = width * dx, h = height * dy;
+    const dx = box.width / this.W;
+    const dy = box.height / this.H;
+    let x = box.left + left * dx;
+    let y = box.top + top * dy;
+    let w = width * dx;
+    let h = height * dy;
     const least = 5; // a pixel of a small tile is still to be seen
     if (w < least) [x, w] = [x - (least - w) / 2, least];
     if (h < least) [y, h] = [y - (least - h) / 2, least];
