@@ -8,6 +8,7 @@ from pathlib import Path
 
 import blocks
 from docutils import nodes
+from docutils.utils.math import latex2mathml
 from sphinx.errors import ExtensionError
 from sphinx.util.osutil import relative_uri
 
@@ -32,6 +33,7 @@ def setup(app):
     app.connect("source-read", point_into_repository)
     app.connect("doctree-resolved", inline_drawings)
     app.connect("html-collect-pages", repository_pages)
+    app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))
     return {"parallel_read_safe": False}
 
 
@@ -92,3 +94,16 @@ def inline_drawings(app, doctree, docname):
         label = escape(image.get("alt", ""))
         svg = path.read_text().replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
         image.replace_self(nodes.raw("", f'<figure class="drawing">{svg}</figure>', format="html"))
+
+
+def inline_math(translator, node):
+    """A formula in the text, as MathML, which browsers show by themselves."""
+    translator.body.append(latex2mathml.tex2mathml(node.astext()))
+    raise nodes.SkipNode
+
+
+def block_math(translator, node):
+    """A formula in lines of its own."""
+    formula = latex2mathml.tex2mathml(node.astext(), as_block=True)
+    translator.body.append(f'<div class="math">{formula}</div>')
+    raise nodes.SkipNode

@@ -95,6 +95,18 @@ function matrixChecks(net, run, layer) {
   return pairs;
 }
 
+const losses = ({ before, after }) => ({ before, after });
+
+/** The losses once the step has been taken, and once it has been taken back. */
+function taken(net, x, step, options, target) {
+  const loss = () => net.backward(net.forward(x, options), target).loss;
+  const before = loss();
+  net.apply(step);
+  const applied = loss();
+  net.reset();
+  return { applied, undone: loss() === before };
+}
+
 /** The page's numbers for a sample, or for x where sample is null. */
 export function inspect(net, x, sample) {
   const given = x ? { shape: net.input.shape, data: Float32Array.from(x) } : net.samples[sample].x;
@@ -114,7 +126,7 @@ export function inspect(net, x, sample) {
       dInputs: back && back.dInputs.map(plain),
       dParams: back && back.dParams.map((params) => params.map((p) => ({ name: p.name, ...plain(p) }))),
       checks: back ? checks(net, run, back) : [],
-      step: step && { before: step.before, after: step.after },
+      step: step && { ...losses(step), ...taken(net, given, step, { train, sample }, target) },
     };
   };
   const layers = net.layers.map(({ name, key, status, reason }) => ({ name, key, status, reason }));

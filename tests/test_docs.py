@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import warnings
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -163,8 +164,10 @@ def test_an_error_is_told_with_the_line_of_the_page(page):
 
 def test_warnings_are_errors_unless_the_page_tells_of_them(page):
     text = "import warnings\nwarnings.warn('so')"
-    with pytest.raises(UserWarning, match="so"):
-        page(fenced("python", text))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as they are outside of tests
+        with pytest.raises(UserWarning, match="so"):
+            page(fenced("python", text))
     page(fenced("python", text, "<!-- warns: UserWarning -->"))
     with pytest.raises(UserWarning):
         page(fenced("python", text, "<!-- warns: DeviceFallbackWarning -->"))
@@ -210,6 +213,13 @@ def test_directives_are_let_through_in_docs_alone(page):
 def test_a_mark_with_a_slip_is_refused(page):
     with pytest.raises(PageError, match="there is no mark 'need'"):
         page(fenced("python", "a = 1", "<!-- need: torch -->"))
+
+
+def test_a_mark_is_that_of_the_next_block_alone(page):
+    needs = "<!-- needs: nowhere_at_all -->"
+    assert len(page(f"{needs}\n" + fenced("python", "a = 1"))) == 1
+    assert page(f"{needs}\n\nSome words.\n" + fenced("python", "a = 1")) == []
+    assert len(page(fenced("python", "a = 1", needs) + fenced("python", "a = 1"))) == 1
 
 
 def test_a_block_without_an_end_is_refused(page):

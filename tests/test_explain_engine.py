@@ -199,6 +199,13 @@ NETWORKS = {  # layers, input, loss, target, more of the model's arguments
         lambda: [L.Conv2D(4, 3, padding="same", activation="relu"), L.Conv2D(3, 1)],
         (1, 6, 5), LOGITS, "pixels", {},
     ),
+    "segmentation-probabilities": (
+        lambda: [L.Conv2D(3, 3, padding="same", activation="sigmoid")], (1, 6, 5), SPARSE(), "pixels", {},
+    ),
+    "ties": (
+        lambda: [L.MaxPooling2D(3, strides=2), L.MaxPooling2D(2, strides=1), L.Flatten(), L.Dense(4)],
+        (2, 9, 9), LOGITS, 2, {},
+    ),
     "shortcuts": (shortcuts, (1, 8, 8), LOGITS, 3, {}),
     "vectors": (
         lambda: [L.Normalization(), L.Dense(8, activation="relu"), L.LayerNormalization(), L.Dense(3)],
@@ -207,6 +214,10 @@ NETWORKS = {  # layers, input, loss, target, more of the model's arguments
     "vector-to-map-last": (
         lambda: [L.Dense(24), L.Reshape((2, 3, 4)), L.Conv2D(2, 2), L.Reshape((-1,)), L.Dense(3)],
         (5,), LOGITS, 2, LAST,
+    ),
+    "map-to-map-last": (
+        lambda: [L.Conv2D(2, 1), L.Reshape((4, 3, 2)), L.Conv2D(2, 2), L.Flatten(), L.Dense(3)],
+        (2, 6, 2), LOGITS, 2, LAST,
     ),
     "frozen": (
         lambda: [
@@ -236,6 +247,8 @@ def of_network(name, seed=0):
     randomise(model, rng)
     model.compile("sgd", loss)
     x = rng.random(shape).astype(np.float32)
+    if name == "ties":
+        x = np.round(x)
     out = model.chain.out_shape
     make = {
         "one-hot": lambda: np.eye(out[0])[1],
@@ -304,4 +317,5 @@ def test_a_step_is_one_of_gradient_descent(of_networks, name):
     after = twin.train_on_batch(x[None], np.array([y]))
     step = found["train"]["step"]
     assert_close([step["before"], step["after"]], [before, after], TOLERANCE)
+    assert step["applied"] == step["after"] and step["undone"]
     assert abs(before - after) > 10 * TOLERANCE * abs(before)  # so that no step at all would be seen

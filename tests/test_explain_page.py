@@ -1,4 +1,4 @@
-"""The explain page in a browser: what one sees, clicks, draws and types, and its numbers against the model's."""
+"""The explain page in a browser: what one sees, clicks, draws and types, its numbers against the model's."""
 
 import json
 import re
@@ -24,6 +24,7 @@ from xpnet.layers import (
 SOURCE = Path(viz.__file__).parent / "explain"
 TOLERANCE = 1e-4
 WIDTHS = (360, 768, 1280, 1920)
+JAPANESE = re.compile("[ぁ-んァ-ヶ一-龠]")
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +55,14 @@ def written(digits, tmp_path_factory):
 
 @pytest.fixture
 def visit(chromium):  # noqa: F811
-    """visit(path, hash="", **context): the page, open; at the end nothing may have been complained of or fetched."""
+    """visit(path, hash="", **context): the page, open; in the end nothing was complained of or fetched."""
     contexts, complaints = [], []
 
     def open_page(path, hash="", width=1280, height=900, **context):
         context = {"color_scheme": "light", "locale": "en-GB", "reduced_motion": "reduce"} | context
         contexts.append(chromium.new_context(viewport={"width": width, "height": height}, **context))
         page = contexts[-1].new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(30_000)
         page.on("console", lambda said: complaints.append(said.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         own = (path.as_uri(), "data:,")
@@ -158,7 +159,7 @@ SEVEN = [(0.15, 0.1), (0.85, 0.1), (0.4, 0.95)]
 
 
 def test_the_answer_is_that_of_predict(visit, written, digits):
-    model, x, _ = digits
+    model, x, labels = digits
     page = visit(written)
     for i, p in enumerate(model.predict(x)):
         click(page, f".thumb >> nth={i}")
@@ -166,6 +167,8 @@ def test_the_answer_is_that_of_predict(visit, written, digits):
         shown = [float(text.lstrip("<")) for text in page.locator("#probabilities .number").all_inner_texts()]
         assert np.abs(shown - p).max() < 2 * TOLERANCE  # as read: four decimals
         assert page.locator("#probabilities .best .name").inner_text() == str(p.argmax())
+        assert page.input_value("#target") == str(labels[i])
+        assert numbers(page, ".loss")[0] == pytest.approx(-np.log(p[labels[i]]), rel=1e-3, abs=1e-5)
 
 
 def test_a_clicked_pixel_is_patch_times_kernel(visit, written, digits):
@@ -204,10 +207,10 @@ def test_the_matrix_view_gives_the_same_number(visit, written, digits):
     model, x, _ = digits
     page, made = visit(written, "layer=2"), outputs(model, x[0])
     for at in ((3, 1, 0), (7, 0, 1)):
-        click(page, "text=Arithmetic")
+        click(page, '[data-choice="sum"]')
         look_at(page, *at)
         plain = number(page, "sum")
-        click(page, "text=As a matrix")
+        click(page, '[data-choice="matrix"]')
         assert number(page, "matrix-sum") == pytest.approx(plain, abs=1e-5)
         assert max(0, number(page, "matrix-sum")) == pytest.approx(made[2][at], abs=TOLERANCE)
         if page.locator("text=Show all 54").count():
@@ -219,9 +222,20 @@ def test_the_matrix_view_gives_the_same_number(visit, written, digits):
 
 def test_the_column_that_is_clicked_is_the_pixel(visit, written):
     page = visit(written, "layer=2")
-    click(page, "text=As a matrix")
+    click(page, '[data-choice="matrix"]')
     point_at(page.locator(".falk canvas").first, 0.99, 0.5)
     assert place(page)[1:] == [1, 1]  # the last of 2 x 2 patches
+
+
+def test_groups_have_matrices_of_their_own(visit, tmp_path):
+    x = np.random.default_rng(0).random((1, 4, 6, 6)).astype(np.float32)
+    layers = [Conv2D(4, 3, groups=2), Flatten(), Dense(3)]
+    model = xpnet.Sequential(layers, input_shape=(4, 6, 6), device="cpu", seed=0)
+    page = visit(viz.explain(model, tmp_path / "groups.html", x), "layer=0")
+    click(page, '[data-choice="matrix"]')
+    for f in range(4):
+        look_at(page, f, 1, 2)
+        assert number(page, "matrix-sum") == pytest.approx(outputs(model, x[0])[0][f, 1, 2], abs=TOLERANCE)
 
 
 def test_pooling_keeps_the_largest_of_its_window(visit, written, digits):
@@ -282,7 +296,9 @@ def test_the_window_slides_by_itself(visit, written):
     page = visit(written, "layer=0", reduced_motion="no-preference")
     look_at(page, 0, 0, 6)
     click(page, "#slide")
-    page.wait_for_function("() => document.querySelectorAll('.stepper input')[1].value === '1'")  # the next row
+    page.wait_for_function(
+        "() => document.querySelectorAll('.stepper input')[1].value === '1'"
+    )  # the next row
     click(page, "#slide")
     stopped = place(page)
     page.wait_for_timeout(400)
@@ -311,7 +327,7 @@ def test_gradients_are_those_of_the_model(visit, written, digits):
     scale = float(max(np.abs(g).max() for g in gradients.values()))
     kernels = [name for name in gradients if gradients[name].ndim == 4]
     page = visit(written, "mode=backward&layer=2")
-    click(page, "text=Weights")
+    click(page, '[data-choice="weights"]')
     for f in (0, 5):
         look_at(page, f, 0, 0)
         for c in (0, 3):
@@ -327,7 +343,7 @@ def test_gradients_are_those_of_the_model(visit, written, digits):
 def test_a_dense_unit_s_gradients(visit, written, digits):
     model, x, y = digits
     page = visit(written, "mode=backward&layer=4")
-    click(page, "text=Weights")
+    click(page, '[data-choice="weights"]')
     gradient = next(g for g in model.gradients(x[:1], y[:1]).values() if g.shape == (24, 32))
     unit = int(np.abs(gradient).sum(axis=1).argmax())
     look_at(page, unit)
@@ -372,7 +388,7 @@ def test_another_class_gives_another_loss(visit, written, digits):
 def test_a_step_changes_the_weights_and_the_answer(visit, written, digits):
     model, x, y = digits
     page = visit(written, "mode=backward&layer=0")
-    click(page, "text=One step")
+    click(page, '[data-choice="step"]')
     page.fill("#rate", "-1")  # 10^-1
     settle(page)
     kernel = next(w for w in model.state_dict().values() if w.ndim == 4)[place(page)[0], 0].ravel()
@@ -422,7 +438,7 @@ def test_eraser_and_painting_over_a_sample(visit, written, digits):
     _, x, _ = digits
     page = visit(written)
     assert np.allclose(picture(page), x[0, 0], atol=1e-6)
-    click(page, "text=Eraser")
+    click(page, '[data-choice="eraser"]')
     drag(page, [(0.02, 0.5), (0.98, 0.5)])
     erased = picture(page)
     assert erased[4].max() < x[0, 0, 4].max() and np.allclose(erased[:2], x[0, 0, :2], atol=1e-3)
@@ -485,7 +501,7 @@ def test_a_drawn_mnist_digit_is_centred_by_its_mass(visit, tmp_path):
 
 def focused(page):
     return page.evaluate(
-        "() => document.activeElement.id || document.activeElement.dataset.layer || document.activeElement.textContent"
+        "() => [document.activeElement].map((one) => one.id || one.dataset.layer || one.textContent)[0]"
     )
 
 
@@ -517,6 +533,7 @@ def test_the_whole_page_by_keyboard(visit, written, digits):
         page.keyboard.press(key)
         settle(page)
     assert place(page)[0] == (before[0] + 1) % 6
+    assert page.inner_text("#live").startswith("map {}, row {}, column {}: ".format(*place(page)))
     page.keyboard.press(">")
     settle(page)
     settle(page)
@@ -568,9 +585,13 @@ def test_every_word_stands_in_both_languages_and_is_used():
         assert blanks[0] == blanks[1], key
     scripts = "".join(path.read_text(encoding="utf-8") for path in (SOURCE / "page").glob("*.js"))
     html = (SOURCE / "page.html").read_text(encoding="utf-8")
-    literals = set(re.findall(r'"([a-z]+(?:\.[a-z]+)*)"', scripts)) | set(re.findall(r'data-\w+="([^"]+)"', html))
+    literals = set(re.findall(r'"([a-z]+(?:\.[a-z]+)*)"', scripts)) | set(
+        re.findall(r'data-\w+="([^"]+)"', html)
+    )
     assert set(words) - literals == set()
-    asked = set(re.findall(r'word\("([^"]+)"', scripts)) | set(re.findall(r'data-(?:word|label)="([^"]+)"', html))
+    asked = set(re.findall(r'word\("([^"]+)"', scripts)) | set(
+        re.findall(r'data-(?:word|label)="([^"]+)"', html)
+    )
     dotted = {text for text in literals if "." in text and not text.endswith(".js")}
     assert (asked | dotted) - set(words) == set()
 
@@ -582,10 +603,13 @@ def test_the_page_speaks_one_language(visit, written, language):
     for mode in ("#mode-backward", "#answer-open", "#tour-start"):
         click(page, mode)
         seen += page.inner_text("body")
-    japanese = re.search(r"[ぁ-んァ-ヶ一-龠]", seen.replace("日本語", ""))
-    assert bool(japanese) == (language == "ja")
+    assert bool(JAPANESE.search(seen.replace("日本語", ""))) == (language == "ja")
     if language == "ja":
-        assert "Forward" not in seen and "Guided" not in seen and "loss" not in seen.lower().replace("losses", "")
+        assert (
+            "Forward" not in seen
+            and "Guided" not in seen
+            and "loss" not in seen.lower().replace("losses", "")
+        )
     assert page.get_attribute("html", "lang") == language
 
 
@@ -595,6 +619,7 @@ def test_language_and_theme_are_remembered_in_the_address(visit, written):
     click(page, "#language")
     click(page, "#theme")
     assert page.inner_text("#mode-forward") == "Forward"
+    assert not JAPANESE.search(page.inner_text("body").replace("日本語", ""))
     page.reload()
     page.wait_for_selector("#detail .detail-head")
     assert page.get_attribute("html", "lang") == "en"
@@ -631,35 +656,48 @@ def test_the_tour_tells_of_this_model(visit, written, digits, language):
 # -- looks ---------------------------------------------------------------------------------------------------
 
 
+BEYOND = """() => {
+  const edge = document.querySelector("#detail").getBoundingClientRect().right + 1;
+  const scrolls = (one) => one.closest(".scroll, .falk-scroll, .grid");
+  const out = (one) => one.getBoundingClientRect().right > edge && !scrolls(one);
+  return [...document.querySelectorAll("#detail *")].filter(out).map((one) => one.outerHTML.slice(0, 90));
+}"""
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_no_width_scrolls_sideways(visit, written, width):
-    page = visit(written, width=width, height=800)
     for language in ("en", "ja"):
-        for layer, mode, view in (
-            (0, "forward", "sum"), (2, "forward", "matrix"), (4, "forward", "sum"), (2, "backward", "weights"),
-            (2, "backward", "step"), (7, "backward", "gradient"),
-        ):  # fmt: skip
-            page.goto(f"{page.url.split('#')[0]}#lang={language}&layer={layer}&mode={mode}")
-            page.reload()
-            page.wait_for_selector("#detail .detail-head", state="attached")
-            tab = {"matrix": 1, "weights": 1, "step": 2}.get(view)
-            if tab:
-                page.evaluate(f"() => document.querySelectorAll('.detail-head .switch button')[{tab}].click()")
-            settle(page)
-            over = page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
-            assert over <= 0, (language, layer, mode, view)
-            outside = page.evaluate(
-                """() => [...document.querySelectorAll('#detail *')].filter((one) =>
-                     one.getBoundingClientRect().right > document.querySelector('#detail').getBoundingClientRect().right + 1
-                     && !one.closest('.scroll, .falk-scroll, .grid')).map((one) => one.outerHTML.slice(0, 80))"""
-            )
-            assert outside == [], (language, layer, mode, view)
+        page = visit(written, f"lang={language}&layer=0", width=width, height=800)
+        walk = (
+            "",
+            ">>",
+            "v",
+            ">>",
+            "b",
+            "<<",
+            "v",
+            "v",
+            "f",
+            "<<<",
+        )  # layer 0, 2, its matrix, 4, backward, ...
+        for keys in walk:
+            for key in keys:
+                page.keyboard.press(key)
+                settle(page)
+            assert page.evaluate(BEYOND) == [], (language, keys)
+            for whole in ("html", "#below"):
+                assert page.eval_on_selector(whole, "one => one.scrollWidth - one.clientWidth") <= 0
+        page.keyboard.press("b")
+        page.locator("#answer-open").evaluate("one => one.click()")
+        settle(page)
+        assert page.evaluate(BEYOND) == []
 
 
 CONTRAST = """() => {
   const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const linear = (v) => v <= 0.04045 * 255 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+  const skipped = ":disabled, [aria-hidden=true], .unseen, .skip, script, option";
   const paper = (one) => {
     for (; one; one = one.parentElement) {
       const color = rgb(getComputedStyle(one).backgroundColor);
@@ -671,7 +709,7 @@ CONTRAST = """() => {
   const poor = [];
   for (const one of document.querySelectorAll("body *")) {
     const own = [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
-    if (!own || !one.checkVisibility() || one.closest(":disabled, [aria-hidden=true], .unseen, .skip, script, option")) continue;
+    if (!own || !one.checkVisibility() || one.closest(skipped)) continue;
     const back = paper(one);
     if (!back) continue;
     const [a, b] = [light(rgb(getComputedStyle(one).color)), light(back)];
@@ -687,7 +725,16 @@ def test_all_text_can_be_read_in_both_themes(visit, written, theme):
     page = visit(written, f"layer=2&theme={theme}")
     papers = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", papers))) > 384) == (theme == "light")
-    for act in (None, "text=As a matrix", "#mode-backward", "text=Weights", "text=One step", "#answer-open", "#tour-start", "#help-open"):
+    for act in (
+        None,
+        '[data-choice="matrix"]',
+        "#mode-backward",
+        '[data-choice="weights"]',
+        '[data-choice="step"]',
+        "#answer-open",
+        "#tour-start",
+        "#help-open",
+    ):
         if act:
             click(page, act)
         assert page.evaluate(CONTRAST) == [], act
@@ -717,9 +764,9 @@ def test_on_a_phone_the_detail_is_a_sheet(visit, written):
 def test_everything_that_is_pressed_has_a_name(visit, written):
     page = visit(written, "mode=backward&layer=2")
     nameless = page.evaluate(
-        """() => [...document.querySelectorAll('button, input, select, canvas[tabindex], section, [role=application]')]
-             .filter((one) => !(one.getAttribute('aria-label') || one.textContent.trim() || one.labels?.length))
-             .map((one) => one.outerHTML.slice(0, 80))"""
+        """() => [...document.querySelectorAll('button, input, select, section, canvas[tabindex]')]
+             .filter((one) => !one.getAttribute('aria-label') && !one.textContent.trim())
+             .filter((one) => !one.labels?.length).map((one) => one.outerHTML.slice(0, 80))"""
     )
     assert [html for html in nameless if "hidden" not in html] == []
 
@@ -773,6 +820,13 @@ def test_a_model_that_ends_in_maps_answers_with_them(visit, tmp_path):
     click(page, "#mode-backward")
     click(page, canvas(0))
     assert page.locator('[data-name="sources"] tbody tr').count() > 1
+    click(page, canvas(1))
+    click(page, '[data-choice="weights"]')
+    look_at(page, 2, 4, 4)
+    click(page, ".chips button >> nth=1")
+    gradients = [g for g in model.gradients(x[:1], x[:1]).values() if g.ndim == 4]
+    found = numbers(page, '[data-name="kernel-gradient"]')
+    assert np.allclose(found, gradients[1][1, 2].ravel(), atol=TOLERANCE * np.abs(gradients[1]).max())
     click(page, "#tour-start")
     for _ in range(int(page.inner_text("#tour .soft").split("/")[1])):
         assert not re.search(r"undefined|NaN|[{}]", page.inner_text("#tour .tour-text"))

@@ -176,6 +176,46 @@ def test_a_step_from_rounded_weights_compares_like_with_like(tight):
     assert rounded["before"] - rounded["after"] == pytest.approx(exact["before"] - exact["after"], rel=0.05)
 
 
+def test_a_first_layer_that_is_rounded(tmp_path):
+    """Its results are stored before the activation, down to dL/dx of the picture; its deviation is told."""
+    layers = [L.Flatten(), L.Dense(100, activation="tanh"), L.Dense(10, activation="softmax")]
+    model = compiled(layers, (1, 14, 14))
+    xs, ys = samples(model)
+    (found,) = explain_pages.in_node([page_of(model, 45_000, index=2)], tmp_path)
+    assert status(found)["dense"] == "rounded"
+    wanted = model.layer_outputs(xs[2:])
+    for layer, output in zip(found["layers"], found["infer"]["outputs"]):
+        assert_close(explain_pages.array(output), wanted[layer["name"]][0], TOLERANCE, layer["name"])
+    logits = compiled([L.Flatten(), L.Dense(100, activation="tanh"), L.Dense(10)], (1, 14, 14))
+    logits.load_state_dict(model.state_dict())
+    z, caches = logits.forward(xs[2:], train=True)
+    p = np.exp(z) / np.exp(z).sum()
+    dx = logits.backward(p - np.eye(10, dtype=np.float32)[ys[2:]], caches)[0]
+    assert_close(explain_pages.array(found["train"]["dPicture"]), dx, TOLERANCE, "dL/dx")
+    (reason,) = [layer["reason"]["en"] for layer in found["layers"] if layer["name"] == "dense"]
+    form = "int" + re.search(r"in (\d+) bits", reason)[1]
+    weight, rows = model.state_dict()["1.weight"], xs.reshape(3, -1)
+    exact = rows @ weight.T + model.state_dict()["1.bias"]
+    off = np.abs(rows @ (tensors.decode(weight, form) - weight).T).max(axis=1) / np.abs(exact).max(axis=1)
+    assert f"at most {off.max():.1g} of the largest" in reason
+
+
+def test_weights_that_are_nan_are_not_rounded(tmp_path):
+    model = wide()
+    state = model.state_dict()
+    state["5.weight"][3, 4] = np.nan
+    model.load_state_dict(state)
+    (found,) = explain_pages.in_node([page_of(model, 200_000)], tmp_path)
+    assert status(found)["dense"] == "stored"
+    dense = [layer["name"] for layer in found["layers"]].index("dense")
+    xs, _ = samples(model)
+    wanted = model.layer_outputs(xs[:1])["dense"][0]
+    assert np.isnan(wanted).sum() == 1
+    np.testing.assert_array_equal(
+        np.isnan(explain_pages.array(found["infer"]["outputs"][dense])), np.isnan(wanted)
+    )
+
+
 class Doubled(L.Layer):
     """A user's own layer."""
 
@@ -396,13 +436,28 @@ def test_the_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert path.read_text() == "mine" and list(tmp_path.iterdir()) == [path]
 
 
+def test_targets_that_are_maps_are_given_in_the_models_order(tmp_path):
+    model = compiled([L.Conv2D(3, 3)], (6, 5, 2), "mse", data_format="channels_last")
+    x, y = np.ones((2, 6, 5, 2), np.float32), np.arange(72, dtype=np.float32).reshape(2, 4, 3, 3)
+    text = viz.explain(model, tmp_path / "p.html", x, y).read_text(encoding="utf-8")
+    manifest = json.loads(text.partition('id="manifest">')[2].partition("</script>")[0])
+    raw = gzip.decompress(base64.b64decode(text.partition('id="tensors">')[2].partition("<")[0]))
+    entry = manifest["tensors"][manifest["samples"][1]["target"]["tensor"]]
+    assert entry["shape"] == [3, 4, 3]
+    planes = np.frombuffer(raw, np.uint8)[entry["start"] :][: 4 * 36].reshape(4, 36)
+    received = np.ascontiguousarray(planes.T).view(">f4").reshape(3, 4, 3)
+    np.testing.assert_array_equal(received, y[1].transpose(2, 0, 1))
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"path": "p.pdf"}, r"Received: .*p\.pdf.*ends in \.html"),
         ({"path": "nowhere/p.html"}, "no folder"),
-        ({"x": np.zeros((2, 1, 9, 9))}, r"Received: x of shape \(2, 1, 9, 9\). Expected: \(N, 1, 8, 8\)"),
-        ({"x": np.zeros((0, 1, 8, 8))}, r"Received: x of shape \(0, 1, 8, 8\)"),
+        ({"x": np.full((2, 1, 8, 8), "a")}, "must be numbers"),
+        ({"x": np.full((2, 1, 8, 8), np.nan)}, "NaN"),
+        ({"x": np.zeros((2, 1, 9, 9))}, r"Received: \(2, 1, 9, 9\). Expected: \(N, 1, 8, 8\)"),
+        ({"x": np.zeros((0, 1, 8, 8))}, r"Received: \(0, 1, 8, 8\)"),
         ({"x": np.zeros((2, 1, 8, 8)), "y": [1]}, "2 in x, 1 in y"),
         ({"x": np.zeros((2, 1, 8, 8)), "y": [1, 6]}, "out of range"),
         ({"classes": ["a"]}, "Received: 1 names. Expected: 6"),

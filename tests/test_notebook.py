@@ -7,6 +7,7 @@ import sys
 import html_page
 import numpy as np
 import pytest
+from browser import chromium  # noqa: F401 - a fixture
 
 from xpnet import Sequential, callbacks, layers
 from xpnet.callbacks import History
@@ -353,3 +354,43 @@ history = model.fit([[1.0, 2.0, 3.0]] * 8, [[1.0, 2.0]] * 8, epochs=2, verbose=0
 assert "dense" in model._repr_html_() and "<svg" in history._repr_html_()
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+HOSTS = {  # what notebooks put around an output: colours of their own on the body, and rules for tables
+    "JupyterLab": """body { color: rgba(255, 255, 255, 0.87); background: #111111; }
+        .out table { border: none; color: black; table-layout: fixed; margin: 0 auto; }
+        .out tbody tr:nth-child(odd) { background: #eeeeee; } .out td, .out th { text-align: right; }
+        .out :not(pre) > code { background: #eeeeee; color: black; padding: 1px 5px; }""",
+    "VS Code": """body { color: #cccccc; background: #1e1e1e; }
+        table { color: inherit; } .out thead tr { background: transparent; }""",
+    "Colab": "html[theme=dark] body { color: #e3e3e3; background: #383838; }",
+    "paper": "body { color: #202124; background: white; }",
+}
+COLOURS = """() => [...document.querySelectorAll('.xpnet-card *')].map(one => {
+  const seen = getComputedStyle(one), text = [...one.childNodes].some(n => n.nodeType === 3 && n.data.trim());
+  const ink = one.namespaceURI.endsWith('svg') ? seen.fill : seen.color;
+  return {tag: one.tagName, text, ink, paper: seen.backgroundColor};
+})"""
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("width", [340, 900])
+def test_it_can_be_read_in_light_and_dark_notebooks(chromium, host, width):  # noqa: F811
+    block = layers.Residual([layers.Conv2D(2, 3, padding="same")], [layers.Conv2D(2, 1)])
+    model = Sequential([block, layers.Flatten(), layers.Dense(3)], input_shape=(1, 8, 8), device="cpu")
+    cards = [model, history(9, loss=lambda e: 9.0 - e, val_loss=lambda e: 8.0 - e, accuracy=float)]
+    tab = chromium.new_page(viewport={"width": width, "height": 700})
+    tab.set_content(
+        f"<!doctype html><html theme=dark><style>{HOSTS[host]}</style><body>"
+        + "".join(f"<div class=out>{one._repr_html_()}</div>" for one in cards)
+    )
+    ink = tab.evaluate("getComputedStyle(document.body).color")
+    seen = tab.evaluate(COLOURS)
+    fits = tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    tab.close()
+    assert fits and len(seen) > 100
+    for one in seen:
+        if one["text"] and one["tag"] not in ("STYLE", "title"):
+            assert one["ink"] == ink, one
+        if one["tag"] != "I":  # the bars
+            assert one["paper"] == "rgba(0, 0, 0, 0)", one

@@ -28,6 +28,7 @@ from xpnet import (
     optimizers,
     schedules,
 )
+from xpnet.config import arguments as config_arguments
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
@@ -133,12 +134,10 @@ def test_the_index_lists_every_page():
 
 def own_or_inherited(name, thing):
     """The docstring of an object; of a method that has none, its base's."""
-    doc = inspect.getdoc(thing)
     owner, _, member = name.rpartition(".")
-    if not doc and inspect.isclass(EVERYTHING.get(owner)):
-        bases = (vars(base).get(member) for base in EVERYTHING[owner].__mro__)
-        doc = next((inspect.getdoc(one) for one in bases if inspect.getdoc(one)), None)
-    return doc or ""
+    bases = EVERYTHING[owner].__mro__ if inspect.isclass(EVERYTHING.get(owner)) else ()
+    docs = (thing.__doc__, *(getattr(vars(base).get(member), "__doc__", None) for base in bases))
+    return inspect.cleandoc(next(filter(None, docs), ""))
 
 
 def test_every_public_name_has_a_docstring():
@@ -157,7 +156,7 @@ def explained_names(name, thing):
     docs = [own_or_inherited(name, thing), owner.__doc__, inspect.getmodule(thing).__doc__]
     for cls in filter(inspect.isclass, (thing, owner)):
         docs += [base.__doc__ for base in cls.__mro__ if base.__module__.startswith("xpnet")]
-    others = re.findall(r"(?:those of|as in) `(\w+)`", " ".join(filter(None, docs)))
+    others = re.findall(r"(?:those\s+of|as\s+in)\s+`([\w.]+)`", " ".join(filter(None, docs)))
     home = name.rpartition(".")[0]
     full = [name for one in others for name in (f"{home}.{one}", public_names.by_last_name().get(one))]
     docs += [EVERYTHING[one].__doc__ for one in full if one in EVERYTHING]
@@ -554,3 +553,60 @@ def test_the_table_of_errors():
     }
     for row in rows:
         assert getattr(xpnet, row["class"]).__base__.__name__ == row["is a"]
+
+
+# -- what the pages for newcomers name -----------------------------------------------------------------------
+
+COMING = sorted((DOCS / "coming-from").glob("*.md"))
+PLACES = [*public_names.modules().values(), xpnet.Sequential]
+ROOTS = {"xpnet": xpnet, "model": xpnet.Sequential, "history": callbacks.History}
+
+
+def column(text, which):
+    """The pieces of code in one column of all tables."""
+    for line in text.splitlines():
+        if line.startswith("| "):
+            yield from re.findall(r"`([^`]+)`", line.strip().strip("|").split("|")[which])
+
+
+def meant(path):
+    """What a name may stand for, in any public place."""
+    first, *rest = path.split(".")
+    found = [getattr(one, first) for one in PLACES if hasattr(one, first)]
+    if first in ROOTS:
+        found = [ROOTS[first] if rest else ROOTS[first].__call__]
+    for name in rest:
+        found = [getattr(one, name) for one in found if hasattr(one, name)]
+    return found
+
+
+def takes(thing, word):
+    known = config_arguments(thing) if inspect.isclass(thing) else inspect.signature(thing).parameters
+    return word in known or word in inspect.signature(thing).parameters
+
+
+@pytest.mark.parametrize("page", COMING, ids=lambda page: page.stem)
+def test_newcomers_are_told_names_and_arguments_that_there_are(page):
+    checked = 0
+    for code in column(page.read_text(), -1):
+        if re.fullmatch(r"(\w+)(\.\w+)+", code) and code.partition(".")[0] in {*ROOTS, *xpnet.__all__}:
+            assert meant(code), code
+        elif re.fullmatch(r"(?!self)[A-Za-z_][\w.]*\((?!.*\.\.\.).*\)", code):
+            for one in ast.walk(ast.parse(re.sub(r"=(?=[,)])", "=0", code))):
+                if isinstance(one, ast.Call):
+                    things = meant(ast.unparse(one.func))
+                    assert things, code
+                    assert all(any(takes(thing, word.arg) for thing in things) for word in one.keywords), code
+        else:
+            continue
+        checked += 1
+    assert checked
+
+
+@pytest.mark.parametrize("page", COMING, ids=lambda page: page.stem)
+def test_what_newcomers_are_told_is_missing_is(page):
+    _, heading, text = page.read_text().partition("## What is not there")
+    assert heading
+    for code in column(text, 0):
+        name = code.rpartition(".")[2]
+        assert name in ("Sequential", "forward") or not any(hasattr(one, name) for one in PLACES), code

@@ -114,7 +114,7 @@ def test_class_figures_and_confusions_are_scikit_learns(digits, report):
         [str(k), *(f"{100 * share:.1f}%" for share in row[:3]), f"{row[3]}"] for k, row in enumerate(figures)
     ]
     macro = oracle.precision_recall_fscore_support(y, answer, average="macro")
-    assert rows[-1] == ["mean of the classes", *(f"{100 * share:.1f}%" for share in macro[:3]), "450"]
+    assert rows[-1] == ["mean", *(f"{100 * share:.1f}%" for share in macro[:3]), "450"]
     confusions = report.one("section", id="confusions")
     counts = [[int(cell) for cell in row[1:]] for row in confusions.one("table", "matrix").rows()[1:]]
     matrix = oracle.confusion_matrix(y, answer)
@@ -284,6 +284,44 @@ def test_large_pictures_are_stored_small(tmp_path):
 # -- other models --------------------------------------------------------------------------------------------
 
 
+def test_deep_networks_show_fewer_maps_of_each_layer(tmp_path):
+    net = [layers.Conv2D(16, 1, activation="relu") for _ in range(30)]
+    net += [layers.GlobalAveragePooling2D(), layers.Dense(2)]
+    model = Sequential(net, input_shape=(3, 128, 128), device="cpu", seed=0)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    x = np.random.default_rng(0).random((2, 3, 128, 128), dtype=np.float32)
+    blocks = made(tmp_path, model, x, np.arange(2)).one("section", id="layers").all("div", "layer")
+    assert {len(block.all("img")) for block in blocks[:30]} == {4}
+    assert "12 more channels" in blocks[0].text
+    assert html_page.pixels(blocks[0].all("img")[0]).shape[:2] == (56, 56)
+
+
+def test_kernels_of_colours_and_of_many_channels_stand_side_by_side(tmp_path):
+    for C, shape, told in ((3, (1, 3), None), (64, (4, 4), "16 of 64 channels")):
+        x = np.random.default_rng(0).random((6, C, 5, 5), dtype=np.float32)
+        net = [layers.Conv2D(40, 3), layers.GlobalAveragePooling2D(), layers.Dense(2)]
+        model = Sequential(net, input_shape=(C, 5, 5), device="cpu", seed=0)
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        section = made(tmp_path, model, x, np.arange(6) % 2).one("section", id="weights")
+        assert "The kernels of conv2d" in section.text and "8 more are not shown" in section.text
+        assert (told in section.text) if told else ("channels" not in section.text)
+        drawn = html_page.pixels(section.all("img")[0])
+        rows = (drawn[..., 3] == 0).all(axis=1).sum(), (drawn[..., 3] == 0).all(axis=0).sum()
+        assert rows == (shape[0] - 1, shape[1] - 1)  # the lines between
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 5), (30,)])
+def test_weights_over_whole_samples_are_laid_out_as_these(tmp_path, shape):
+    x = np.random.default_rng(0).random((6, *shape), dtype=np.float32)
+    model = Sequential([layers.Flatten(), layers.Dense(2)], input_shape=shape, device="cpu", seed=0)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    section = made(tmp_path, model, x, np.arange(6) % 2).one("section", id="weights")
+    assert "The units' weights of dense" in section.text
+    drawn = html_page.pixels(section.all("img")[1]).astype(int)
+    w = model.state_dict()["1.weight"][1].reshape((6, 5) if len(shape) == 3 else (5, 6))
+    assert ((drawn[..., 0] > drawn[..., 2]) == (w > 0)).mean() > 0.9
+
+
 def test_points_of_a_plane_get_decision_regions(tmp_path):
     model, x, y = vectors(3, "sparse_categorical_crossentropy")
     page_ = made(tmp_path, model, x, y, labels=["left", "middle", "right"])
@@ -335,6 +373,17 @@ def test_a_hundred_classes_are_a_picture_and_the_weakest_first(tmp_path):
     assert len([c for c in page_.one("section", id="predictions").all("li") if c.all("img")]) == page.SHOWN
 
 
+def test_very_many_classes_get_no_matrix(tmp_path):
+    K = findings.LARGEST + 1
+    model, x, _ = vectors(K, "sparse_categorical_crossentropy", D=5, epochs=0)
+    y = np.arange(60)
+    page_ = made(tmp_path, model, x, y)
+    assert f"{(model.predict(x).argmax(axis=1) == y).sum()} of 60." in page_.one("p", "headline").text
+    section = page_.one("section", id="confusions")
+    assert not section.all("img") and len(section.all("table")) == 1 and "Rows are" not in section.text
+    assert len(page_.one("section", id="classes").one("table").rows()) == page.WRITTEN + 2
+
+
 def test_classes_that_never_occur_do_not_count(tmp_path):
     model, x, _ = vectors(30, "sparse_categorical_crossentropy", D=5, epochs=0)
     y = np.arange(60) % 4
@@ -343,6 +392,8 @@ def test_classes_that_never_occur_do_not_count(tmp_path):
     assert {row[0] for row in weakest.rows()[1:-1]} == {"0", "1", "2", "3"}
     macro = oracle.precision_recall_fscore_support(y, answer, average="macro", zero_division=0)
     assert whole.rows()[-1][1:4] == [page.percent(share) for share in macro[:3]] and len(whole.rows()) == 32
+    absent = next(k for k in range(4, 30) if k not in answer)
+    assert whole.rows()[1 + absent] == [str(absent), "", "", "", "0"]
 
 
 def test_a_perfect_model_has_no_mistakes(tmp_path):
@@ -516,6 +567,9 @@ def test_bad_input_is_refused_and_nothing_is_written(tmp_path, monkeypatch):
         viz.report(model, path, x, y, history=[1, 2])
     with pytest.raises(TypeError, match=r"Received: \{'loss': 3\}"):
         viz.report(model, path, x, y, history={"loss": 3})
+    for word, value in (("seconds", "2 s"), ("settings", ["a"]), ("next_steps", ["xpnet explain"])):
+        with pytest.raises(TypeError, match=f"{word} must be"):
+            viz.report(model, path, x, y, **{word: value})
     with pytest.raises(ValueError, match="y must fit the model's outputs"):
         viz.report(*vectors(2, "mse", y=np.zeros((60, 2)))[:1], path, x, np.zeros((60, 3)))
     model.layers[1].weight[...] = np.nan

@@ -118,7 +118,7 @@ def test_a_function_of_ones_own_need_not_take_arrays_and_is_seen_whole():
     assert everywhere.collections  # though there is no loss left of 0
 
 
-def test_the_animation_begins_at_the_start_and_ends_with_the_whole_paths(tmp_path):
+def test_the_animation_begins_at_the_start_and_ends_with_the_whole_paths(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib", reason="pictures need matplotlib")
     from PIL import Image
 
@@ -131,9 +131,29 @@ def test_the_animation_begins_at_the_start_and_ends_with_the_whole_paths(tmp_pat
         first = np.array(gif.convert("RGB"), int)
         gif.seek(8)
         assert (np.abs(np.array(gif.convert("RGB"), int) - first).sum(axis=2) > 60).mean() > 0.002
-    long = viz.animate_optimizer_paths("ravine", "adam", tmp_path / "l.gif", steps=500, resolution=5, fps=50)
+    monkeypatch.setattr("xpnet.viz.descent.FRAMES", 5)
+    long = viz.animate_optimizer_paths("ravine", "adam", tmp_path / "l.gif", steps=500, resolution=5)
     with Image.open(long) as gif:
-        assert gif.n_frames <= 60
+        assert gif.n_frames == 5
+
+
+def test_each_frame_shows_the_paths_up_to_its_step(monkeypatch):
+    pytest.importorskip("matplotlib", reason="pictures need matplotlib")
+    seen = []
+
+    def each(fig, draw, frames, path, fps):
+        for step in frames:
+            draw(step)
+            line, end = fig.axes[0].lines[:2]
+            seen.append((line.get_xydata().copy(), end.get_xydata().copy(), fig.axes[0].get_title()))
+
+    monkeypatch.setattr("xpnet.viz.descent.animate", each)
+    viz.animate_optimizer_paths("ravine", optimizers.SGD(0.9), "p.gif", steps=5, resolution=5)
+    path = viz.optimizer_path("ravine", optimizers.SGD(0.9), steps=5)
+    assert [title for _, _, title in seen] == [f"Step {step}" for step in range(6)]
+    for step, (line, end, _) in enumerate(seen):
+        np.testing.assert_array_equal(line, path[: step + 1])
+        np.testing.assert_array_equal(end, path[step : step + 1])
 
 
 @pytest.mark.parametrize(
@@ -210,6 +230,21 @@ def test_directions_are_as_long_as_the_filters_and_leave_vectors_alone():
         np.testing.assert_allclose(np.linalg.norm(d, axis=1), np.linalg.norm(w, axis=1))
     assert weights["2.weight"].shape == (4, 4, 4)  # that of each pixel, and no filter
     assert not any(d.any() for name, d in direction.items() if name not in ("0.weight", "4.weight"))
+
+
+def test_rows_go_along_the_second_direction_and_columns_along_the_first():
+    from xpnet.viz.landscape import _random
+
+    net = network()
+    slots = {name: slot for name, slot in net._named_slots() if slot in net.params.slots}
+    weights = {name: a.astype(float) for name, a in net.state_dict().items() if name in slots}
+    rng = np.random.default_rng(5)
+    first, second = _random(weights, slots, rng), _random(weights, slots, rng)
+    surface = viz.loss_surface(net, X, Y, resolution=3, seed=5)
+    moved = {name: w + first[name] - 1.0 * second[name] for name, w in weights.items()}
+    net.load_state_dict(moved, strict=False)
+    assert surface.losses[0, 2] == pytest.approx(net.evaluate(X, Y)[0], rel=1e-5)
+    assert abs(surface.losses[2, 0] - surface.losses[0, 2]) > 1e-3
 
 
 def test_frozen_layers_do_not_move():

@@ -177,6 +177,22 @@ def test_the_animation_has_a_frame_a_moment(history, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_each_frame_shows_the_kernels_of_its_moment(history, monkeypatch):
+    seen = []
+
+    def each(fig, draw, frames, path, fps):
+        for moment in frames:
+            draw(moment)
+            seen.append(([shown(ax) for ax in fig.axes[:4]], fig.get_suptitle()))
+
+    monkeypatch.setattr("xpnet.viz.evolution.animate", each)
+    viz.animate_kernels(history, "k.gif")
+    assert len(seen) == len(history)
+    for kernels, title, moment, w in zip(*zip(*seen), history.moments, history.weights["0.weight"]):
+        assert title == f"Kernels of conv2d, {moment}"
+        np.testing.assert_allclose(kernels, w[:, 0])
+
+
 def test_histories_without_kernels_are_refused(history):
     with pytest.raises(TypeError, match=r"must be a callbacks.WeightHistory"):
         viz.plot_kernel_evolution({"loss": [1]})

@@ -19,6 +19,7 @@ def seen(tmp_path_factory):
     return load("seeing").main(["--out", str(out), "--epochs", "3"]), out
 
 
+@pytest.mark.slow
 def test_every_picture_is_there_and_can_be_looked_at(seen):
     from PIL import Image
 

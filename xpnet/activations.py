@@ -237,7 +237,9 @@ ALIASES = {"identity": "linear", "swish": "silu", "logistic": "sigmoid"}
 
 
 def get(activation: str | ActivationFunction | None) -> ActivationFunction:
-    """The activation of that name, or the one given; None is linear.  Raises ValueError for an unknown name.
+    """The activation of that name, or the one given; None is linear.
+
+    Raises ValueError for an unknown name.
     """
     if activation is None:
         return Linear()

@@ -106,7 +106,9 @@ class Accuracy(Metric):
 
 
 class TopKCategoricalAccuracy(Metric):
-    """The share of samples whose class is among the k largest outputs; ties count against it.  k: at least 1.
+    """The share of samples whose class is among the k largest outputs; ties count against it.
+
+    k: at least 1.
     """
 
     ranks_only = True

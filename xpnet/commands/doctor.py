@@ -28,7 +28,11 @@ line that installs what is missing.  Exits with 0 if xpnet can train here, on wh
 EXAMPLES = ""
 
 REQUIRED = ("numpy", "safetensors", "scikit-learn", "threadpoolctl", "tqdm", "pooch")
-OPTIONAL = {"matplotlib": ("pictures", "plot"), "onnx": ("exchange of models", "onnx")}
+OPTIONAL = {
+    "matplotlib": ("pictures", "plot"),
+    "jinja2": ("the report of a run", "plot"),
+    "onnx": ("exchange of models", "onnx"),
+}
 OLDEST_DRIVER = "525"  # the first Linux driver that runs CUDA 12
 OLDEST_CUPY = 13
 OLDEST_GPU = {12: (5, 0), 13: (7, 5)}  # the least compute capability that a CUDA compiles for

@@ -41,9 +41,9 @@ def saliency(
 ) -> np.ndarray:
     """How much each number of x says for the target class: an array of x's shape, with signs.
 
-    x: samples as for `model.predict`.  target: a class, or one for each sample; None: the class predicted.
-    Of a single yes-or-no output 1 is the class and 0 its opposite; of another single output, 0 is the output
-    itself.  Of a model that yields maps, the scores of all pixels are added up.
+    x: samples (N, ...) as for `model.predict`.  target: a class, or one for each sample; None: the class
+    predicted.  Of a single yes-or-no output 1 is the class and 0 its opposite; of another single output, 0 is
+    the output itself.  Of a model that yields maps, the scores of all pixels are added up.  method: one of
 
         gradient              dS/dx; largest |dS/dx| of a pixel's channels is its saliency
                               Simonyan, Vedaldi & Zisserman, 2013, section 3
@@ -54,6 +54,8 @@ def saliency(
         smoothgrad            mean of dS/dx over so many samples with normal noise added, of deviation noise
                               (max(x) - min(x)), each image's own; seed: of the noise
                               Smilkov et al., 2017, section 3
+
+    Raises ValueError for another method, and for noise that is no share.
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
@@ -100,7 +102,7 @@ def grad_cam(model, x, target=None, layer=None) -> np.ndarray:
 def _last_convolution(model):
     """The last layer with a convolution, or the activation or normalization after it."""
     layers = model.layers
-    places = [i for i, one in enumerate(layers) if len(one.out_shape) == 3 and _convolves(one)]
+    places = [i for i, one in enumerate(layers) if len(one.out_shape) == 3 and convolves(one)]
     if not places:
         raise ShapeError(
             f"Grad-CAM looks at the maps of a convolution, and this model has none. Received: {model!r}. "
@@ -112,9 +114,9 @@ def _last_convolution(model):
     return layers[place]
 
 
-def _convolves(layer) -> bool:
+def convolves(layer) -> bool:
     inside = [one for branch in layer.children().values() for one in branch]
-    return isinstance(layer, Convolution) or any(map(_convolves, inside))
+    return isinstance(layer, Convolution) or any(map(convolves, inside))
 
 
 def _baseline(baseline, shape) -> np.ndarray:

@@ -13,7 +13,7 @@ def plot_history(history, ax=None):
 
     history: what `fit` returned, or {name: [figure of each epoch]}, the validation's under "val_" + name.
     Entries that are no curves, such as confusion matrices, are left out.  Raises ValueError where nothing is
-    left.
+    left, TypeError for another history.
     """
     from matplotlib.ticker import MaxNLocator
 

@@ -101,7 +101,8 @@ def plot_optimizer_paths(
 
     surface, start, steps, gradient: as in `optimizer_path`.  optimizers: one, several, or {name: optimizer};
     names or objects.  extent: (low, high) of both axes, or (x low, x high, y low, y high); by default what
-    the surface's name stands for, or what holds the paths.  The legend tells the loss at each end.
+    the surface's name stands for, or what holds the paths.  resolution: points of the contours along each
+    side.  The legend tells the loss at each end.
     """
     surface, paths, extent = _walked(surface, optimizers, start, steps, gradient, extent)
     ax = axes_of(ax, 7.2, 4.8)
@@ -127,7 +128,8 @@ def animate_optimizer_paths(
     resolution: int = 100,
     fps: int = 12,
 ) -> Path:
-    """A GIF of the paths as they grow; its path.  The other arguments are `plot_optimizer_paths`'s."""
+    """A GIF of the paths as they grow; its path.  fps: steps a second.  The other arguments are those
+    of `plot_optimizer_paths`."""
     surface, paths, extent = _walked(surface, optimizers, start, steps, gradient, extent)
     fig = figure(7.2, 4.8)
     ax = fig.add_subplot()

@@ -46,8 +46,9 @@ def plot_kernel_evolution(history, layer=None, moments: int = 6, kernels: int = 
 
 @style()
 def animate_kernels(history, path, layer=None, kernels: int = 64, fps: int = 5) -> Path:
-    """A GIF of kernels as training went, a frame a moment; its path.  The arguments are
-    `plot_kernel_evolution`'s.
+    """A GIF of kernels as training went, a frame a moment; its path.
+
+    history, layer, kernels: as in `plot_kernel_evolution`.  fps: moments a second.
     """
     w, name = _kernels_of(history, layer)
     w = w[:, : whole("kernels", kernels, 1)]

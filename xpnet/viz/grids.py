@@ -43,7 +43,8 @@ def plot_kernels(layer_or_weights, titles=None, columns: int | None = None, fig=
     """The kernels of a convolution, red above 0 and blue below; an Axes for each filter, (F,).
 
     layer_or_weights: a Conv2D of a built model, or weights (F, C, KH, KW) as `state_dict` has them.  A
-    filter's C kernels stand beside one another.  One colour scale for all.
+    filter's C kernels stand beside one another.  One colour scale for all.  titles: one for each filter.
+    columns: how many in a row.
     """
     w = _kernels(layer_or_weights)
     titles = [f"kernel {f}" for f in range(len(w))] if titles is None else titles
@@ -64,7 +65,10 @@ def plot_feature_maps(
 
     x: in the model's input shape, with or without the batch's axis in front.  layer: its name, its place in
     `model.layers`, or itself; by default the first that yields maps.  One colour scale for all: from 0 up
-    where nothing is negative, else red above 0 and blue below.
+    where nothing is negative, else red above 0 and blue below.  titles: one for each.  columns: how many in a
+    row.
+
+    Raises ValueError where maps are not those of one sample, TypeError where x comes without a model.
     """
     name = None
     if hasattr(maps, "layer_outputs"):

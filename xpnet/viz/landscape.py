@@ -54,8 +54,12 @@ def loss_surface(
     history: a `callbacks.WeightHistory` of all layers, filled by fit.  The plane then goes through its last
     moment along the two main directions of the way there (section 7.2), and reaches around the path.
 
-    resolution: points along each side, so that the model is evaluated resolution^2 times.  Running statistics
+    x (N, ...), y: as in `Sequential.fit`.  resolution: points along each side, so that the model is evaluated
+    resolution^2 times.  batch_size: samples at once.  Running statistics
     of BatchNormalization stay those of the model.
+
+    Raises NotCompiledError before `compile`, ValueError for a span that is not positive and for a model
+    without trainable parameters.
     """
     resolution = whole("resolution", resolution, 3)
     if isinstance(span, bool) or not 0 < span < np.inf:
@@ -95,7 +99,8 @@ def loss_surface(
 def plot_loss_surface(surface, projection: str | None = None, ax=None):
     """A `loss_surface` as contours, the lowest loss dark, with the path walked, if it is known; the Axes.
 
-    projection: "3d" for a relief instead.
+    surface: what that returned.  projection: "3d" for a relief instead.  Raises TypeError for another
+    surface, ValueError for another projection.
     """
     if not isinstance(surface, LossSurface):
         raise TypeError(
@@ -145,7 +150,8 @@ def _relief(ax, surface: LossSurface, z):
         )
     plane = np.meshgrid(surface.a, surface.b)
     ax.plot_surface(*plane, z, cmap=SEQUENTIAL, linewidth=0.2, edgecolor="#55555555")
-    ax.set_zlabel("loss")
+    ax.set_zlabel("loss", labelpad=8)
+    ax.set_box_aspect(None, zoom=0.9)  # or its labels would be cut
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(5))
     return ax

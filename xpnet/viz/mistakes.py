@@ -19,7 +19,8 @@ def plot_mistakes(
     model: a Sequential, a classifier with predict_proba, or probabilities (N, K), of which the largest is the
     answer.  x: (N, H, W), (N, 1, H, W) or (N, 3, H, W), channels last where the model has them there.  y:
     classes (N,), or one-hot (N, K).  labels: names of the classes.  count: how many mistakes at most, the
-    worst first.  Where there are none, one Axes says so.
+    worst first.  columns: how many in a row.  Where there are none, one Axes says so.  Raises ShapeError
+    where numbers of samples differ, ValueError for a count below 1.
     """
     p, classes = probabilities_of(model, x)
     true, names = class_numbers(y, classes), names_of(labels, classes)

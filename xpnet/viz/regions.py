@@ -20,7 +20,8 @@ def decision_regions(predict, extent=(-15, 15), resolution: int = 100) -> np.nda
 
     predict: a function of points (N, 2) that returns probabilities (N, K), or (N, 1) of the second of two
     classes, such as model.predict; called once with all points.  extent: (low, high) of both axes, or (x low,
-    x high, y low, y high).  Raises ValueError where what it returns is no such thing.
+    x high, y low, y high).  resolution: points along each side.  Raises TypeError where predict is no
+    function, ValueError where what it returns is no such thing.
     """
     if not callable(predict) or hasattr(predict, "predict"):  # a model or an estimator itself
         raise TypeError(
@@ -71,7 +72,7 @@ def plot_decision_regions(predict, extent=(-15, 15), resolution: int = 100, labe
 def plot_points(x, y, labels=None, ax=None):
     """A scatter of points x (N, 2) with a colour and a mark for each of their classes y (N,); the Axes.
 
-    labels: names of the classes; "class 0" and so on by default.
+    labels: names of the classes; "class 0" and so on by default.  Raises ValueError for other shapes.
     """
     x, y = np.asarray(x), np.asarray(y)
     if x.ndim != 2 or x.shape[1] != 2 or y.shape != x.shape[:1]:
@@ -95,9 +96,9 @@ def animate_decision_regions(
 ) -> Path:
     """A GIF of decision regions as they change; its path.
 
-    frames: what `decision_regions` returned at different times, with the same extent.  points: (x, y) to
-    scatter on top.  titles: one for each frame.  The last frame stays for two seconds.  The file is written
-    whole or not at all.
+    frames: what `decision_regions` returned at different times, with the same extent.  points: x (N, 2) and y
+    (N,) to scatter on top.  titles: one for each frame.  fps: frames a second.  The last frame stays for two
+    seconds.  The file is written whole or not at all.
     """
     frames = [_grid(frame, extent, 0) for frame in frames]
     titles = titled(titles, len(frames))

@@ -86,7 +86,10 @@ def _eastern() -> list[str]:
 
 @style()
 def figure(width: float = 6.0, height: float = 4.0):
-    """An empty Figure, in inches, that arranges its Axes so that no labels collide.  Not pyplot's."""
+    """An empty Figure that arranges its Axes so that no labels collide.  Not pyplot's.
+
+    width, height: in inches.
+    """
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
@@ -99,7 +102,9 @@ def axes_of(ax, width: float, height: float):
 
 @style()
 def save(drawn, path) -> Path:
-    """Write a picture: a Figure, or the figure that Axes stand in; its kind follows from the ending of path.
+    """Write a picture; its kind follows from the ending of path.
+
+    drawn: a Figure, or Axes, of which the figure they stand in.
 
     Written whole or not at all.  Raises FileNotFoundError where path's folder is missing, ValueError for an
     ending that matplotlib has no format for.

@@ -14,8 +14,7 @@ from .arrays import Orders, orders, slots, turned, turned_back, turned_shape
 
 
 def get_weights(model, layer: Layer | None = None) -> list[np.ndarray]:
-    """Copies of the arrays of the model, or of one layer of it with all that stands inside, in Keras's order.
-    """
+    """Copies of the arrays of the model, or of one layer with all that stands inside, in Keras's order."""
     state = model.state_dict()
     return [turned(one, slot, state[name], order) for one, slot, name, order in _places(model, layer)]
 

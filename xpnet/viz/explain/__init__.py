@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ...data.arrays import as_array, check_lengths
-from ...errors import ShapeError
+from ...data.arrays import as_array, check_lengths, check_x
 from ..style import whole_file
 from .assemble import page
 from .payload import Sample, Subject, class_of, collect, loss_of
@@ -43,23 +42,28 @@ def explain(
 ) -> Path:
     """Write a page that explains a model; its path.
 
-    x: samples (N, ...) that can be picked, as `model.predict` takes them, of which the first 12 are used.
-    y: their targets, as the model's loss takes them.  classes: names in the order of the outputs.  names: of
-    the samples.  value_range: the least and largest input, by default those of x, or 0 and 1.  style: how
-    drawn strokes become an image, "mnist" or "digits8" (as UCI's digits were made); by default as the shape
-    suggests.  language: "en" or "ja"; by default the reader's browser decides.  overwrite: replace a file
-    that exists.
+    x: samples (N, ...) that can be picked, as `model.predict` takes them, of which the first 12 are used.  y:
+    their targets, as the model's loss takes them.  title: of the page.  classes: names in the order of the
+    outputs.  names: of the samples.  value_range: the least and largest input, by default those of x, or 0
+    and 1.  style: how drawn strokes become an image, "mnist" or "digits8" (as UCI's digits were made); by
+    default as the shape suggests.  language: "en" or "ja"; by default the reader's browser decides.
+    overwrite: replace a file that exists.
 
-    The file stays below 3 MB, and is written whole or not at all.
+    The file stays below 3 MB, and is written whole or not at all.  Raises ShapeError for samples that do not
+    fit the model, ValueError for other arguments that cannot be, FileExistsError where overwrite=False meets
+    a file.
     """
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"the page is HTML. Received: {path}. Expected: a name that ends in .html")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder. Expected: the name of a file to write")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists already. Expected: another name, or overwrite=True")
     if language not in (None, *LANGUAGES):
         raise ValueError(f"language must be 'en', 'ja' or None. Received: {language!r}")
     model._need_built()
+    x = None if x is None else check_x(x, model.input_shape, model.ops)
     if not model.ops.in_host_memory:
         model = copy.deepcopy(model).to("cpu")
     subject = Subject(
@@ -82,12 +86,6 @@ def _samples(model, x, y, names) -> list[Sample]:
     """The first few of the samples x (N, ...) with targets y."""
     if x is None:
         return []
-    x = as_array(x, "x")
-    if x.shape[1:] != model.input_shape or not len(x):
-        raise ShapeError(
-            f"the samples do not fit the model. Received: x of shape {x.shape}. Expected: "
-            f"{('N', *model.input_shape)}".replace("'", "")
-        )
     if names is not None and len(names) != len(x):
         raise ValueError(f"names must name every sample. Received: {len(names)} names. Expected: {len(x)}")
     count = min(len(x), SAMPLES)

@@ -15,7 +15,9 @@ from .assemble import page_data
 from .graph import activation_of, is_known, needs_batch
 from .plan import GONE, STORED_FORM, Part, Plan
 from .reasons import reason
-from .tensors import Tensors
+from .tensors import FLOATS, Tensors
+
+STRAIGHT = (type(None), activations.ReLU, activations.LeakyReLU)
 
 
 @dataclass
@@ -55,9 +57,11 @@ def collect(subject: Subject, room: int) -> tuple[dict[str, Any], bytes]:
 
     ValueError where even the smallest page would be larger.
     """
-    wanted = room
+    head, why = loss_of(subject.model)
+    plan, wanted = Plan(subject.model, head, [(s.x, s.target) for s in subject.samples]), room
     for _ in range(8):  # the plan estimates what gzip makes of the tensors
-        manifest, packed = _written(subject, wanted)
+        plan.fit(wanted)
+        manifest, packed = _written(subject, plan, _loss(head, why, subject.model))
         size = sum(len(text.encode()) for text in page_data(manifest, packed).values())
         if size <= room:
             return manifest, packed
@@ -68,10 +72,8 @@ def collect(subject: Subject, room: int) -> tuple[dict[str, Any], bytes]:
     )
 
 
-def _written(subject: Subject, room: int) -> tuple[dict[str, Any], bytes]:
+def _written(subject: Subject, plan: Plan, loss: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     model, kept = subject.model, Tensors()
-    head, why = loss_of(model)
-    plan = Plan(model, head, [(s.x, s.target) for s in subject.samples], room)
     layers = [_layer(index, part, plan, kept) for index, part in enumerate(plan.parts)]
     samples = [_sample(i, sample, plan, kept) for i, sample in enumerate(subject.samples[: plan.count])]
     first = next((part.node.layer for part in plan.parts if needs_batch(part.node.layer)), None)
@@ -88,7 +90,7 @@ def _written(subject: Subject, room: int) -> tuple[dict[str, Any], bytes]:
             "style": subject.style,
             "dataFormat": model.data_format,
         },
-        "loss": _loss(head, why, model),
+        "loss": loss,
         "trainable": {
             "ok": first is None,
             "reason": None if first is None else reason("one sample", layer=first.label),
@@ -103,6 +105,7 @@ def _written(subject: Subject, room: int) -> tuple[dict[str, Any], bytes]:
 def _layer(index: int, part: Part, plan: Plan, kept: Tensors) -> dict[str, Any]:
     node, layer = part.node, part.node.layer
     function = activation_of(layer) if is_known(layer) else None
+    status, why = plan.told(part)
     return {
         "index": index,
         "depth": node.depth,
@@ -123,8 +126,8 @@ def _layer(index: int, part: Part, plan: Plan, kept: Tensors) -> dict[str, Any]:
         "mask": _mask(layer, kept),
         "trainable": layer.is_trainable,
         "multiplyAdds": int(layer.multiply_adds()),
-        "status": part.status,
-        "reason": part.reason,
+        "status": status,
+        "reason": why,
         **(_resolved(layer) if is_known(layer) else {}),
     }
 
@@ -176,11 +179,17 @@ def _sample(index: int, sample: Sample, plan: Plan, kept: Tensors) -> dict[str, 
 def _results(plan: Plan, index: int, part: Part, train: bool, kept: Tensors) -> dict[str, Any]:
     """What a layer made of a sample: z, and dL/dx.  A container's dL/dx follows from its branches."""
     seen = plan.seen(index, train)[id(part.node.layer)]
+    bends = type(activation_of(part.node.layer)) not in STRAIGHT
     d_input = None if part.node.children else seen.d_input
     return {
-        "pre": kept.add(seen.pre, STORED_FORM),
-        "dInput": None if d_input is None else kept.add(d_input, STORED_FORM),
+        "pre": kept.add(seen.pre, _stored_form(seen.pre, bends)),
+        "dInput": None if d_input is None else kept.add(d_input, _stored_form(d_input, False)),
     }
+
+
+def _stored_form(a: np.ndarray, bends: bool) -> str:
+    """Maps may be rounded to their channels' scales, unless what follows looks closely at numbers near 0."""
+    return FLOATS[-1] if bends or a.ndim == 1 or not np.isfinite(a).all() else STORED_FORM
 
 
 def class_of(target: np.ndarray | None) -> int | None:
@@ -293,7 +302,7 @@ def _loss(head: Head, why: str, model) -> dict[str, Any]:
         probabilities = "outputs" if head.folded or not loss.from_logits else loss.folds
     return {
         "kind": KINDS[type(loss)],
-        "text": repr(loss),
+        "text": repr(loss if model.loss is None or why == "unknown" else model.loss),
         "fromLogits": bool(loss.from_logits),
         "folded": None if head.folded is None else head.folded.name,
         "smoothing": float(getattr(loss, "label_smoothing", 0.0)),

@@ -42,30 +42,45 @@ class Part:
     @property
     def is_stored(self) -> bool:
         """Whether the page gets its results for the samples."""
-        return self.status == "stored" or (self.status in ("live", "rounded") and self.is_rounded)
+        return self.status == "stored" or (self.status == "live" and self.is_rounded)
 
 
 class Plan:
     """Which layers a page computes, of which it stores results, and for how many samples.
 
-    model: in host memory.  samples: x as (1, ...) and targets as (1, ...), or None, for `observe`.  room: how
-    many characters the tensors may take.
+    model: in host memory.  samples: x as (1, ...) and targets as (1, ...), or None, for `observe`.  At first
+    all that the page can compute is whole; `fit` makes it smaller.
     """
 
-    def __init__(self, model, head, samples: list[tuple[np.ndarray, Any]], room: int):
-        self.model, self.head, self.samples, self.room = model, head, samples, room
+    def __init__(self, model, head, samples: list[tuple[np.ndarray, Any]]):
+        self.model, self.head, self.samples = model, head, samples
         self.parts = [Part(node) for node in nodes_of(model)]
         self.values = model.state_dict()
         self.count = len(samples)
         self._seen: dict[tuple[int, bool], dict[int, Seen]] = {}
         self._sizes: dict[tuple[str, str], int] = {}
+        self._finite = [slot for part, slot in self._slots() if np.isfinite(self.array(part, slot)).all()]
         for part in self.parts:
             part.status, part.reason = _first_status(part.node)
         self._follow()
-        self._fit()
-        for part in self.parts:
-            if part.status == "live" and part.is_rounded:
-                part.status, part.reason = "rounded", self._rounded(part)
+
+    def fit(self, room: int) -> None:
+        """Give up what costs most until all takes at most `room` characters; then take as many samples as
+        there is room for.
+        """
+        while self._size() > room and self._shrink(room):
+            pass
+        while self.count < len(self.samples):
+            self.count += 1
+            if self._size() > room:
+                self.count -= 1
+                break
+
+    def told(self, part: Part) -> tuple[str, dict[str, str] | None]:
+        """What the page says of a layer: its status, and why."""
+        if part.status == "live" and part.is_rounded:
+            return "rounded", self._rounded(part)
+        return part.status, part.reason
 
     def array(self, part: Part, slot) -> np.ndarray:
         """The values of a parameter."""
@@ -86,16 +101,6 @@ class Plan:
             sources = [self.parts[i] for i in part.node.inputs if i >= 0]
             if part.status == "live" and any(source.status == "unsupported" for source in sources):
                 part.status, part.reason = "stored", reason("behind")
-
-    def _fit(self) -> None:
-        """Give up what costs most until all has room; then take as many samples as there is room for."""
-        while self._size() > self.room and self._shrink():
-            pass
-        while self.count < len(self.samples):
-            self.count += 1
-            if self._size() > self.room:
-                self.count -= 1
-                break
 
     def _size(self) -> int:
         """About how many characters of the page it all takes."""
@@ -120,9 +125,9 @@ class Plan:
             self._sizes[key] = tensors.packed_size(self.values[key[0]], form)
         return self._sizes[key]
 
-    def _shrink(self) -> bool:
+    def _shrink(self, room: int) -> bool:
         """Give up what costs most; False where nothing is left to give up."""
-        if self.count > 1 and self.count * self._stored_size() > self.room * STORED_SHARE:
+        if self.count > 1 and self.count * self._stored_size() > room * STORED_SHARE:
             self.count -= 1
             return True
         forms = ((part, slot, self._next_form(part, slot)) for part, slot in self._slots())
@@ -146,9 +151,8 @@ class Plan:
     def _next_form(self, part: Part, slot) -> str | None:
         """The next rougher form that makes the page smaller, results that would be stored included."""
         now = _form(part, slot)
-        finite = bool(np.isfinite(self.array(part, slot)).all())
         for form in FORMS[FORMS.index(now) + 1 :]:
-            if form in tensors.ROUNDED and not finite:
+            if form in tensors.ROUNDED and slot not in self._finite:
                 continue
             results = form not in tensors.FLOATS and not part.is_stored and part.status == "live"
             more = self.count * _results_size(part) if results else 0

@@ -15,6 +15,7 @@ from ...losses import BinaryCrossentropy
 from ..answers import class_numbers, last_activation, names_of, probabilities_of
 
 PAIRS = 8  # of classes that are confused
+LARGEST = 1000  # classes that a confusion matrix has
 LEVEL = 1.96  # standard deviations either side hold 95% of a normal distribution
 
 
@@ -58,16 +59,16 @@ class Pair(NamedTuple):
 class Classes:
     """p (N, K): probabilities.  true, answer (N,): classes.  names: of the K classes.
 
-    matrix (K, K): how often class i (row) was called class j.  rows: of the classes; mean: of the rows.
-    wrong: the mistakes, the surest first.  low, high: the accuracy's 95% interval.  commonest: the share of
-    the commonest class, which is what always naming it would get.
+    matrix (K, K): how often class i (row) was called class j; None of very many classes.  rows: of the
+    classes; mean: of the rows.  wrong: the mistakes, the surest first.  low, high: the accuracy's 95%
+    interval.  commonest: the share of the commonest class, which is what always naming it would get.
     """
 
     p: np.ndarray
     true: np.ndarray
     answer: np.ndarray
     names: list[str]
-    matrix: np.ndarray
+    matrix: np.ndarray | None
     rows: list[ClassRow]
     mean: ClassRow
     pairs: list[Pair]
@@ -93,15 +94,16 @@ def classes(model, x, y, labels) -> Classes:
     true, names = class_numbers(y, numbers), names_of(labels, numbers)
     _same_length(p, true)
     K, answer = p.shape[1], p.argmax(axis=1)
-    matrix = np.bincount(true * K + answer, minlength=K * K).reshape(K, K)
-    rows = class_rows(np.diag(matrix), matrix.sum(axis=0), matrix.sum(axis=1), names)
-    right = int(np.trace(matrix))
     wrong = np.flatnonzero(answer != true)
+    right = len(true) - len(wrong)
+    hit, called, support = (np.bincount(a, minlength=K) for a in (true[answer == true], answer, true))
+    rows = class_rows(hit, called, support, names)
+    matrix = np.bincount(true * K + answer, minlength=K * K).reshape(K, K) if K <= LARGEST else None
     low, high = interval(right, len(true))
     return Classes(
-        p, true, answer, names, matrix, rows, mean_row(rows), _pairs(matrix, names),
+        p, true, answer, names, matrix, rows, mean_row(rows), _pairs(true[wrong], answer[wrong], rows),
         wrong[np.argsort(-p[wrong].max(axis=1), kind="stable")], right, low, high,
-        float(matrix.sum(axis=1).max() / len(true)),
+        float(support.max() / len(true)),
     )  # fmt: skip
 
 
@@ -134,15 +136,14 @@ def mean_row(rows: list[ClassRow]) -> ClassRow:
     )
 
 
-def _pairs(matrix: np.ndarray, names: list[str]) -> list[Pair]:
-    """The confusions that happened most often."""
-    off = matrix - np.diag(np.diag(matrix))
-    order = np.argsort(-off, axis=None, kind="stable")[:PAIRS]
-    places = [divmod(int(place), len(names)) for place in order]
+def _pairs(true: np.ndarray, answer: np.ndarray, rows: list[ClassRow]) -> list[Pair]:
+    """The mistakes that happened most often."""
+    kinds, counts = np.unique(true * len(rows) + answer, return_counts=True)
+    most = np.argsort(-counts, kind="stable")[:PAIRS]
+    places = [divmod(int(kind), len(rows)) for kind in kinds[most]]
     return [
-        Pair(names[i], names[j], int(off[i, j]), float(off[i, j] / matrix[i].sum()))
-        for i, j in places
-        if off[i, j]
+        Pair(rows[i].name, rows[j].name, int(count), int(count) / rows[i].support)
+        for (i, j), count in zip(places, counts[most])
     ]
 
 

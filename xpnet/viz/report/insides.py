@@ -1,4 +1,4 @@
-"""What the network holds and makes: its first weights, a sample's way through the layers, what it looks at."""
+"""What the network holds and makes: first weights, a sample's way through the layers, what it looks at."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..attribution import _convolves, grad_cam, saliency
+from ..attribution import convolves, grad_cam, saliency
 from ..grids import extremes, largest, scale_of, tiles
 from ..style import DIVERGING, SEQUENTIAL
 from .pictures import FEW, LOOK, SAMPLE, Picture, channels_first, coloured, grid
 
-MAP, KERNEL = 56, 48  # pixels of a page that the longer side takes
+MAP, KERNEL = 56, 44  # pixels of a page that the longer side takes
 STRIP, CELL = 32, 10  # values of a layer's vector side by side, and the pixels of each
 UNITS, CHANNELS = 32, 12  # of a layer's weights and of its maps that are shown, at most
 DEPTH = 16  # channels of a kernel that are shown, at most
@@ -22,14 +22,14 @@ MAPS = 144  # pictures of maps in all, unless that would be fewer than two a lay
 class Weights(NamedTuple):
     """The weights of a layer.  kernels: of a convolution, else of units.  hidden: how many are not shown.
 
-    channels: of a kernel, where not all are shown, else None.
+    channels: how many of a kernel's are shown, where it is not all of them, else "".
     """
 
     layer: str
     kernels: bool
     pictures: list[Picture]
     hidden: int
-    channels: int | None
+    channels: str
 
 
 class LayerView(NamedTuple):
@@ -60,20 +60,21 @@ def first_weights(model) -> Weights | None:
         w = _as_samples(w, in_shape)
         if w is None:
             return None
-    limit, size = largest(w), SAMPLE if w.ndim == 3 or w.shape[1] > 1 else KERNEL
+    limit, C = largest(w), w.shape[1] if w.ndim == 4 else 0
+    size = KERNEL * C if 1 <= C <= IN_A_ROW else SAMPLE
     drawn = [_beside(one[:DEPTH]) if one.ndim == 3 else one for one in w[:UNITS]]
     return Weights(
         slot.layer.label,
         len(slot.shape) == 4,
         [coloured(one, size, f"weights {k}", -limit, limit, DIVERGING) for k, one in enumerate(drawn)],
         len(w) - len(drawn),
-        w.shape[1] if w.ndim == 4 and w.shape[1] > DEPTH else None,
+        f"{DEPTH} of {C}" if C > DEPTH else "",
     )
 
 
 def _as_samples(w: np.ndarray, in_shape) -> np.ndarray | None:
     """Units' weights (O, I) laid out as the samples are, where they lie over whole samples: (O, H, W)."""
-    if in_shape == (1, *in_shape[1:]) and len(in_shape) == 3 and w.shape[1] == in_shape[1] * in_shape[2]:
+    if len(in_shape) == 3 and in_shape[0] == 1 and w.shape[1] == in_shape[1] * in_shape[2]:
         return w.reshape(-1, *in_shape[1:])
     if len(in_shape) == 1 and w.shape[1:] == in_shape and in_shape[0] > FEW:
         return np.stack([grid(one) for one in w])
@@ -117,7 +118,7 @@ def attention(model, x: np.ndarray, target: np.ndarray) -> list[list[Picture]]:
     slopes = np.abs(channels_first(model, saliency(model, x, target)))
     slopes = slopes.max(axis=1) if slopes.ndim == 4 else slopes
     found = [[coloured(one, LOOK, "saliency", 0.0, largest(one), SEQUENTIAL)] for one in slopes]
-    if any(len(layer.out_shape) == 3 and _convolves(layer) for layer in model.layers):
+    if any(len(layer.out_shape) == 3 and convolves(layer) for layer in model.layers):
         for pictures, one in zip(found, grad_cam(model, x, target)):
             pictures.append(coloured(one, LOOK, "Grad-CAM", 0.0, largest(one), SEQUENTIAL))
     return found

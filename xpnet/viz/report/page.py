@@ -47,7 +47,7 @@ def environment():
             "a report needs Jinja2, which is not installed. Install it: pip install 'xpnet[plot]'"
         ) from None
     made = jinja2.Environment(
-        loader=jinja2.PackageLoader(__package__, "."), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        loader=jinja2.PackageLoader(__package__), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     made.filters |= {"percent": percent, "figure": figure_text, "thousands": "{:,}".format}
@@ -77,13 +77,14 @@ def contents(model, x, y, labels, run: Run) -> dict[str, Any]:
     parts = {"classes": _classes, "labels": _labels, "numbers": _numbers, "maps": _maps}[task](
         model, x, y, labels
     )
+    style = files(__package__) / "templates" / "report.css"
     looked = parts.pop("look_at", 0)  # the sample to follow through the layers
     sample = x[looked : looked + 1]
     return parts | {
         "task": task,
         "run": run,
-        "css": Markup((files(__package__) / "report.css").read_text(encoding="utf-8") + notebook.css()),
-        "model": model,
+        "css": Markup(style.read_text(encoding="utf-8") + notebook.css()),
+        "facts": _facts(model, run),
         "count": len(x),
         "curves": _curves(run.history),
         "network": Markup(notebook.text(notebook.network(model))),
@@ -103,7 +104,7 @@ def _classes(model, x, y, labels) -> dict[str, Any]:
     found = findings.classes(model, x, y, labels)
     shown = _of_each_class(found)
     worst = found.wrong[:MISTAKES]
-    seen = np.concatenate([worst[: LOOKED_AT // 2], shown])[:LOOKED_AT]
+    seen = np.array([*dict.fromkeys([*worst[: LOOKED_AT // 2], *shown])][:LOOKED_AT])
     weakest = sorted((row for row in found.rows if row.support), key=lambda row: row.f1)
     return {
         "found": found,
@@ -157,7 +158,11 @@ def _attention(model, x, found: Classes, places) -> list:
 
 
 def _confusions(found: Classes) -> dict[str, Any]:
-    """The matrix as rows of (count, share of the row), or as a picture where it is large."""
+    """The matrix as rows of (count, share of the row), or as a picture where it is large; neither where it is
+    too large for that.
+    """
+    if found.matrix is None:
+        return {"picture": None, "rows": []}
     totals = found.matrix.sum(axis=1, keepdims=True)
     shares = found.matrix / np.maximum(totals, 1)
     if len(found.names) > WRITTEN:
@@ -167,7 +172,7 @@ def _confusions(found: Classes) -> dict[str, Any]:
 
 
 def _labels(model, x, y, labels) -> dict[str, Any]:
-    return {"found": findings.labels_of(model, x, y, labels)}
+    return {"found": findings.labels_of(model, x, y, labels), "weakest": []}
 
 
 def _numbers(model, x, y, labels) -> dict[str, Any]:
@@ -177,8 +182,8 @@ def _numbers(model, x, y, labels) -> dict[str, Any]:
     rows = [
         (int(i), one, _values(found.true[i]), _values(found.predicted[i])) for i, one in zip(worst, drawn)
     ]
-    drawn_ = plots.against_truth(found.predicted, found.true)
-    return {"found": found, "worst": rows, "plots": plots, "look_at": int(worst[0])}
+    pair = plots.against_truth(found.predicted, found.true)
+    return {"found": found, "worst": rows, "plots": pair, "look_at": int(worst[0])}
 
 
 def _values(row: np.ndarray) -> str:
@@ -224,8 +229,19 @@ def _curves(history: History | None) -> dict[str, Any] | None:
         "names": [one.name for one in found],
         "rows": [(epoch, [one.get(epoch) for one in by_epoch]) for epoch in kept],
         "every": every,
-        "epochs": len(epochs),
     }
+
+
+def _facts(model, run: Run) -> list[tuple[str, str]]:
+    """What stands below the headline."""
+    epochs = len(run.history.epoch) if run.history is not None else 0
+    took = [] if run.seconds is None else [f"{run.seconds:.1f} s"]
+    if epochs:
+        took.append(f"{epochs} epoch{'s' * (epochs > 1)}")
+    size = f"{model.count_params():,} parameters in {len(model.all_layers())} layers"
+    facts = {"data": run.data, "model": size, "training": ", ".join(took)}
+    facts["device"] = f"{model.device}, {model.precision_meaning}"
+    return [(name, text) for name, text in facts.items() if text]
 
 
 def _settings(model, run: Run) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 //
 //     forward(layer, xs, train)        -> {z, kept}       z: before the layer's activation
 //     backward(layer, dz, xs, kept)    -> {dxs, grads}    dL/dx of each input, dL/dW by the parameter's name
-//     remembers: true                                  where backward needs what forward kept
+//     remembers: true                  -> backward needs what forward kept
 //
 // layer: the entry of net.layers, with layer.p.weight and so on.  xs: its inputs, one but for Residual and
 // Concatenate.  kept: what backward has to remember.  Without its weights a layer has no dx, null.

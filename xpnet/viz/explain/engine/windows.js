@@ -1,4 +1,5 @@
 // What a window that slides over a map computes: convolution, its two gradients, and pooling.
+// Kernel rows go through a map three elements at a time, so that a number is read and written less often.
 // window: {kernel: [KH, KW], strides: [SH, SW], dilation: [DH, DW], padding: [[top, bottom], [left, right]]}
 
 import { sizeOf, tensor } from "./tensors.js";
@@ -27,8 +28,8 @@ export function crop(x, [[top, bottom], [left, right]]) {
   return out;
 }
 
-/** Where kernel element (kh, kw) lies on a map W wide while the window stands at its first place. */
-const shift = ({ dilation: [DH, DW] }, W, kh, kw) => kh * DH * W + kw * DW;
+/** Where kernel row kh begins on a map W wide while the window stands at its first place. */
+const rowStart = ({ dilation: [DH] }, W, kh) => kh * DH * W;
 
 /**
  * Cross-correlation: every filter's answer at every place of the window.
@@ -46,7 +47,7 @@ export function correlate(x, weight, bias, window, groups, [F, OH, OW]) {
     sum.fill(bias ? bias.data[f] : 0);
     for (let c = 0; c < CG; c++) {
       for (let kh = 0; kh < KH; kh++) {
-        const start = (first + c) * H * W + shift(window, W, kh, 0), k = ((f * CG + c) * KH + kh) * KW;
+        const start = (first + c) * H * W + rowStart(window, W, kh), k = ((f * CG + c) * KH + kh) * KW;
         addKernelRow(sum, x.data, start, weight.data.subarray(k, k + KW), OH, OW, SH * W, SW, DW);
       }
     }
@@ -55,7 +56,7 @@ export function correlate(x, weight, bias, window, groups, [F, OH, OW]) {
   return z;
 }
 
-/** sum += each w of a kernel row times x, three at a time, so that a sum is read and written less often. */
+/** sum += each w of a kernel row times x, the kernel's elements being `apart` on the map. */
 function addKernelRow(sum, x, start, w, OH, OW, row, step, apart) {
   const KW = w.length;
   let kw = 0;
@@ -88,17 +89,17 @@ function addThree(sum, x, start, a, b, c, OH, OW, row, step, apart) {
  * z (F, OH, OW); W (F, C/G, KH, KW) -> x of the shape (C, H, W), its border included.
  */
 export function spread(z, weight, window, groups, [C, H, W]) {
-  const [F, OH, OW] = z.shape, [, CG, KH, KW] = weight.shape, [SH, SW] = window.strides;
+  const [F, OH, OW] = z.shape, [, CG, KH, KW] = weight.shape;
+  const { strides: [SH, SW], dilation: [, DW] } = window;
   const x = tensor([C, H, W]), sum = new Float64Array(H * W), FG = F / groups;
   for (let c = 0; c < C; c++) {
     const group = Math.floor(c / CG);
     sum.fill(0);
     for (let f = group * FG; f < (group + 1) * FG; f++) {
       for (let kh = 0; kh < KH; kh++) {
-        for (let kw = 0; kw < KW; kw++) {
-          const w = weight.data[((f * CG + (c % CG)) * KH + kh) * KW + kw];
-          leaveRows(sum, shift(window, W, kh, kw), z.data, f * OH * OW, w, OH, OW, SH * W, SW);
-        }
+        const start = rowStart(window, W, kh), k = ((f * CG + (c % CG)) * KH + kh) * KW;
+        const w = weight.data.subarray(k, k + KW);
+        leaveKernelRow(sum, start, z.data, f * OH * OW, w, OH, OW, SH * W, SW, DW);
       }
     }
     x.data.set(sum, c * H * W);
@@ -106,10 +107,30 @@ export function spread(z, weight, window, groups, [C, H, W]) {
   return x;
 }
 
-/** sum += w z, the places of z being further apart in sum. */
-function leaveRows(sum, start, z, from, w, OH, OW, row, step) {
+/** sum += each w of a kernel row times z, the places of z being further apart in sum. */
+function leaveKernelRow(sum, start, z, from, w, OH, OW, row, step, apart) {
+  const KW = w.length;
+  let kw = 0;
+  for (; kw + 3 <= KW; kw += 3) {
+    leaveThree(sum, start + kw * apart, z, from, w[kw], w[kw + 1], w[kw + 2], OH, OW, row, step, apart);
+  }
+  for (; kw < KW; kw++) leaveOne(sum, start + kw * apart, z, from, w[kw], OH, OW, row, step);
+}
+
+function leaveOne(sum, start, z, from, w, OH, OW, row, step) {
   for (let oh = 0; oh < OH; oh++, start += row) {
     for (let ow = 0, i = start; ow < OW; ow++, i += step) sum[i] += w * z[from++];
+  }
+}
+
+function leaveThree(sum, start, z, from, a, b, c, OH, OW, row, step, apart) {
+  for (let oh = 0; oh < OH; oh++, start += row) {
+    for (let ow = 0, i = start; ow < OW; ow++, i += step) {
+      const value = z[from++];
+      sum[i] += a * value;
+      sum[i + apart] += b * value;
+      sum[i + 2 * apart] += c * value;
+    }
   }
 }
 
@@ -121,29 +142,51 @@ function leaveRows(sum, start, z, from, w, OH, OW, row, step) {
  * x (C, H, W), with its border; dz (F, OH, OW) -> dW of the shape (F, C/G, KH, KW).
  */
 export function kernelGradient(x, dz, window, groups, shape) {
-  const [, H, W] = x.shape, [F, OH, OW] = dz.shape, [, CG, KH, KW] = shape, [SH, SW] = window.strides;
+  const [, H, W] = x.shape, [F, OH, OW] = dz.shape, [, CG, KH, KW] = shape;
+  const { strides: [SH, SW], dilation: [, DW] } = window;
   const dW = tensor(shape);
   for (let f = 0, k = 0; f < F; f++) {
     const first = Math.floor((f * groups) / F) * CG;
     for (let c = 0; c < CG; c++) {
-      for (let kh = 0; kh < KH; kh++) {
-        for (let kw = 0; kw < KW; kw++, k++) {
-          const start = (first + c) * H * W + shift(window, W, kh, kw);
-          dW.data[k] = dotRows(x.data, start, dz.data, f * OH * OW, OH, OW, SH * W, SW);
-        }
+      for (let kh = 0; kh < KH; kh++, k += KW) {
+        const start = (first + c) * H * W + rowStart(window, W, kh);
+        const dw = dW.data.subarray(k, k + KW);
+        dotKernelRow(dw, x.data, start, dz.data, f * OH * OW, OH, OW, SH * W, SW, DW);
       }
     }
   }
   return dW;
 }
 
-/** The sum of x dz over OH rows of OW places. */
-function dotRows(x, start, dz, from, OH, OW, row, step) {
+/** dw[kw] = the sum of x dz over OH rows of OW places, for each element of a kernel row. */
+function dotKernelRow(dw, x, start, dz, from, OH, OW, row, step, apart) {
+  const KW = dw.length;
+  let kw = 0;
+  for (; kw + 3 <= KW; kw += 3) {
+    dw.set(dotThree(x, start + kw * apart, dz, from, OH, OW, row, step, apart), kw);
+  }
+  for (; kw < KW; kw++) dw[kw] = dotOne(x, start + kw * apart, dz, from, OH, OW, row, step);
+}
+
+function dotOne(x, start, dz, from, OH, OW, row, step) {
   let sum = 0;
   for (let oh = 0; oh < OH; oh++, start += row) {
     for (let ow = 0, i = start; ow < OW; ow++, i += step) sum += x[i] * dz[from++];
   }
   return sum;
+}
+
+function dotThree(x, start, dz, from, OH, OW, row, step, apart) {
+  let a = 0, b = 0, c = 0;
+  for (let oh = 0; oh < OH; oh++, start += row) {
+    for (let ow = 0, i = start; ow < OW; ow++, i += step) {
+      const d = dz[from++];
+      a += x[i] * d;
+      b += x[i + apart] * d;
+      c += x[i + 2 * apart] * d;
+    }
+  }
+  return [a, b, c];
 }
 
 /** The bias's gradient: dz (F, OH, OW) summed over the map -> (F,). */

@@ -27,8 +27,7 @@ export function drawAnswer() {
   if (run.probabilities) parts.push(bars(run.probabilities), targetChoice());
   else if (run.outputs[last]) parts.push(numbersOrMaps(run.outputs[last]));
   parts.push(lossLine());
-  if (state.mode === "backward")
-    parts.push(make("p", { class: "soft", text: `${net.loss.text}: ${net.loss.why[languageNow()]}` }));
+  if (state.mode === "backward") parts.push(make("p", { class: "soft", text: lossText() }));
   byId("answer").replaceChildren(...parts.filter(Boolean));
 }
 
@@ -36,6 +35,12 @@ export function drawAnswer() {
 function stoppedText() {
   const layer = now.net.layers[now.run.stopped];
   return `${word("answer.stopped", { layer: layer.name })} ${reasonOf(layer)}`;
+}
+
+/** Whether the loss is −ln p of the true class. */
+export function isLogarithm() {
+  const { kind, smoothing, probabilities } = now.net.loss;
+  return Boolean(probabilities) && kind === "softmax-cross-entropy" && !smoothing;
 }
 
 /** The loss of the answer; null where there is nothing to compare it with. */
@@ -115,6 +120,12 @@ function lossLine() {
     make("span", { class: "soft", text: word("loss") }),
     make("b", { text: shown(loss, 4), data: { name: "loss", value: loss } }),
   );
+}
+
+/** Which loss it is, and why; a line may break before its arguments. */
+function lossText() {
+  const { text, why } = now.net.loss;
+  return `${text.replace("(", "(\u200b")}: ${why[languageNow()]}`;
 }
 
 function numbersOrMaps({ shape, data }) {

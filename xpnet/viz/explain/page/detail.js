@@ -18,9 +18,9 @@ import {
   densePanel,
   dropoutPanel,
 } from "./sums.js";
-import { movePanel, normPanel, saying, scalePanel } from "./sums.js";
+import { movePanel, normPanel, saying, scalePanel, softmaxPanel } from "./sums.js";
 import { convolutionPanel, poolingPanel } from "./windows.js";
-import { languageNow, word } from "./words.js";
+import { announce, languageNow, word } from "./words.js";
 
 const PANELS = {
   conv: convolutionPanel,
@@ -31,7 +31,7 @@ const PANELS = {
   norm: normPanel,
   dropout: dropoutPanel,
   activation: activationPanel,
-  softmax: answerPanel,
+  softmax: softmaxPanel,
   scale: scalePanel,
   move: movePanel,
   add: addPanel,
@@ -63,6 +63,14 @@ const ABOUT = {
   LeakyReLU: "about.activation",
   ELU: "about.activation",
   Softmax: "about.softmax",
+};
+
+const TABS = {
+  sum: "tab.sum",
+  matrix: "tab.matrix",
+  gradient: "tab.gradient",
+  weights: "tab.weights",
+  step: "tab.step",
 };
 
 let panel = null;
@@ -186,7 +194,7 @@ function headOf() {
   const value = make("b", { class: "value", data: { name: "value-here" } });
   const sliderButton = layer?.window && state.mode === "forward" ? button("", slide, { id: "slide" }) : null;
   const about = layer
-    ? word(ABOUT[layer.kind] ?? "about.other")
+    ? word((layer.known && ABOUT[layer.kind]) || "about.other")
     : word(answer ? "about.answer" : "about.picture");
   const title = make("h2", {}, titleOf(i), layer ? make("code", { text: layer.text }) : null);
   const node = make(
@@ -216,18 +224,11 @@ function headOf() {
     if (sliderButton) sliderButton.textContent = word(sliding ? "detail.stop" : "detail.slide");
     value.hidden = answer;
     if (!answer) value.textContent = valueText(i);
+    if (document.activeElement?.closest("#detail canvas, .stepper")) announce(value.textContent);
   }
 
   return { node, update };
 }
-
-const TABS = {
-  sum: "tab.sum",
-  matrix: "tab.matrix",
-  gradient: "tab.gradient",
-  weights: "tab.weights",
-  step: "tab.step",
-};
 
 function valueText(i) {
   const name = i === PICTURE ? "x" : "y";

@@ -28,7 +28,9 @@ export function button(text, f, props = {}) {
 
 /** One choice of several: {node, show(value)}; options [[value, text]]. */
 export function choice(label, options, f) {
-  const buttons = new Map(options.map(([value, text]) => [value, button(text, () => f(value))]));
+  const buttons = new Map(
+    options.map(([value, text]) => [value, button(text, () => f(value), { data: { choice: value } })]),
+  );
   const node = make("div", { class: "switch", role: "group", "aria-label": label }, [...buttons.values()]);
   const show = (value) => {
     for (const [key, one] of buttons) one.setAttribute("aria-pressed", String(key === value));

@@ -3,12 +3,19 @@
 import { offsetOf } from "../engine/tensors.js";
 import { make } from "./dom.js";
 import { scaleOfLayer } from "./legend.js";
-import { lossNow } from "./answer.js";
+import { isLogarithm, lossNow } from "./answer.js";
 import { now } from "./now.js";
 import { chance, shown } from "./numbers.js";
 import { ledger, mapView, numberGrid, sentence, sign } from "./pieces.js";
 import { PICTURE, change, state } from "./state.js";
 import { word } from "./words.js";
+
+const FORWARD = { "softmax-cross-entropy": "answer.softmax", "binary-cross-entropy": "answer.sigmoid" };
+const BACKWARD = {
+  "softmax-cross-entropy": "answer.backward",
+  "binary-cross-entropy": "answer.backward.sigmoid",
+};
+const ELSE = { forward: "answer.plain", backward: "answer.backward.plain" };
 
 /** The picture: the number of a pixel among its neighbours. */
 export function picturePanel() {
@@ -77,9 +84,8 @@ export function answerPanel() {
     const { run, net, back } = now;
     const p = run.probabilities;
     table.hidden = !p;
-    text.textContent = word(
-      p ? (state.mode === "backward" ? "answer.backward" : "answer.softmax") : "answer.plain",
-    );
+    const kind = p ? net.loss.kind : "";
+    text.textContent = word((state.mode === "backward" ? BACKWARD : FORWARD)[kind] ?? ELSE[state.mode]);
     const loss = lossNow();
     const numeric = p && typeof state.target === "number";
     sum.show([
@@ -98,9 +104,7 @@ export function answerPanel() {
 }
 
 function lossLabel(numeric) {
-  return numeric && /cross-?entropy/.test(now.net.loss.kind) && !now.net.loss.smoothing
-    ? word("answer.minus.log")
-    : word("loss");
+  return word(numeric && isLogarithm() ? "answer.minus.log" : "loss");
 }
 
 /** What the softmax takes: the last layer's output, or what it was before its activation. */

@@ -15,6 +15,7 @@ import { word } from "./words.js";
 export function gradientPanel(i) {
   const shape = shapeOf(i);
   const own = now.net.layers[i];
+  const of = own ? "y" : "x";
   const move = (y, x) => change({ at: [state.at[0], y, x] });
   const here = mapView(150, move);
   const sum = ledger();
@@ -42,7 +43,7 @@ export function gradientPanel(i) {
     if (!here.node.hidden) {
       const marks = [{ tile: 0, top: y, left: x, height: 1, width: 1 }];
       here.show(
-        word("gradient.map", { map: c }),
+        word("gradient.map", { of, map: c }),
         gradient.data,
         shape[1],
         shape[2],
@@ -55,7 +56,7 @@ export function gradientPanel(i) {
     sum.show([
       ...readers.map(({ reader }) => sourceRow(reader, shape, readers.length > 1)),
       {
-        label: "∂L/∂y",
+        label: `∂L/∂${of}`,
         value: gradient ? gradient.data[offsetOf(shape, state.at)] : NaN,
         total: true,
         name: "gradient",
@@ -77,24 +78,18 @@ function sourceRow(reader, shape, several) {
   const layer = now.net.layers[reader];
   const found = sourcesIn(reader);
   const dz = now.back.dPre[reader];
-  if (found)
-    return (
-      several && {
-        label: word("gradient.by", { layer: titleOf(reader) }),
-        value: found.total,
-        name: "source",
-      }
-    );
-  const at = offsetOf(shape, state.at);
-  const same = dz && sizeOf(shape) === dz.data.length;
-  return (
-    same && {
-      label: word("gradient.behind", { layer: layer.kind }),
-      value: dz.data[at],
-      name: "behind",
-      text: shown(dz.data[at], 5),
-    }
-  );
+  if (found) {
+    const label = word("gradient.by", { layer: titleOf(reader) });
+    return several && { label, value: found.total, name: "source" };
+  }
+  if (dz?.data.length !== sizeOf(shape)) return null;
+  const value = dz.data[offsetOf(shape, state.at)];
+  return {
+    label: word("gradient.behind", { layer: layer.kind }),
+    value,
+    name: "behind",
+    text: shown(value, 5),
+  };
 }
 
 function showReader({ reader, list, used }) {

@@ -40,7 +40,9 @@ function tileOf(i, offset) {
   const layer = now.net.layers[i];
   const [, H, W] = asMaps(shapeOf(i));
   const slim =
-    layer && layer.inputs.length === 1 && ["Flatten", "Reshape", "Input", "Dropout"].includes(layer.kind);
+    layer?.known &&
+    layer.inputs.length === 1 &&
+    ["Flatten", "Reshape", "Input", "Dropout"].includes(layer.kind);
   return slim ? tileOf(layer.inputs[0], offset) : { layer: i, tile: Math.floor(offset / (H * W)) };
 }
 
@@ -65,10 +67,10 @@ function forwardLinks() {
 
 function linkParts(layer, terms) {
   const input = layer.inputs[0];
-  if (terms?.kind === "dense") {
+  if (terms?.kind === "dense" && terms.products) {
     return [...terms.products.data].map((weight, i) => ({ place: tileOf(input, i), weight }));
   }
-  if (terms?.kind === "conv") {
+  if (terms?.kind === "conv" && terms.products) {
     const each = terms.products.shape[1] * terms.products.shape[2];
     const first = terms.window.channels[0];
     const size = shapeOf(input)[1] * shapeOf(input)[2];
@@ -90,7 +92,7 @@ function linkParts(layer, terms) {
     }));
   }
   if (terms?.kind === "softmax") {
-    return [...terms.logits.data].map((_, i) => ({ place: tileOf(input, i), weight: 1 }));
+    return [...terms.logits].map((_, tile) => ({ place: { layer: input, tile }, weight: 1 }));
   }
   const from = terms?.kind === "move" && terms.from;
   if (from) return [{ place: tileOf(input, offsetOf(shapeOf(input), from)), weight: 1 }];

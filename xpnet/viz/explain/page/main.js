@@ -138,6 +138,7 @@ function listen() {
   byId("theme").addEventListener("click", nextTheme);
   byId("tour-start").addEventListener("click", startTour);
   byId("help-open").addEventListener("click", openHelp);
+  document.querySelector(".skip").addEventListener("click", openSheet);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     labels();
     change({ theme: null });

@@ -70,17 +70,24 @@ export function matrixPanel(layer) {
     (at) => change({ at }),
   );
 
-  function update(terms) {
-    const view = now.net.columns(now.run, layer);
-    const [f, y, x] = state.at;
-    const p = y * OW + x;
-    const perGroup = F / (layer.config.groups ?? 1);
-    const group = Math.floor(f / perGroup);
+  const painted = { run: null, group: null };
+
+  function paint(view, group) {
     const input = activationOf(layer.inputs[0]);
     const z = now.run.pre[layer.index];
-    columns.paint(K, P, (row, col) => view.at(group * K + row, col), scaleOfLayer(layer.inputs[0], input));
-    kernels.paint(F, K, (row, col) => layer.p.weight.data[row * K + col], aroundZero(layer.p.weight.data));
+    const weight = layer.p.weight.data;
+    columns.paint(K, P, view.at, scaleOfLayer(layer.inputs[0], input));
+    kernels.paint(F, K, (row, col) => weight[row * K + col], aroundZero(weight));
     maps.paint(F, P, (row, col) => z.data[row * P + col], scaleOf(z.data));
+    Object.assign(painted, { run: now.run, group });
+  }
+
+  function update(terms) {
+    const [f, y, x] = state.at;
+    const p = y * OW + x;
+    const group = Math.floor(f / (F / (layer.config.groups ?? 1)));
+    const view = now.net.columns(now.run, layer, group);
+    if (painted.run !== now.run || painted.group !== group) paint(view, group);
     columns.light({ col: p, cols: P });
     kernels.light({ row: f, rows: F });
     maps.light({ row: f, rows: F, col: p, cols: P });
@@ -88,8 +95,8 @@ export function matrixPanel(layer) {
     const items = Array.from(row, (w, k) => ({
       label: `${Math.floor(k / (KH * KW))} · ${Math.floor(k / KW) % KH}, ${k % KW}`,
       a: w,
-      b: view.at(group * K + k, p),
-      product: w * view.at(group * K + k, p),
+      b: view.at(k, p),
+      product: w * view.at(k, p),
     }));
     list.show(items, [word("matrix.entry"), word("matrix.row"), word("matrix.column")]);
     const product = total(items.map((item) => item.product));

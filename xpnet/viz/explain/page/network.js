@@ -10,7 +10,7 @@ import { shown, sizes } from "./numbers.js";
 import { activationName, reasonOf, titleOf } from "./places.js";
 import { PICTURE, change, state } from "./state.js";
 import { Tiles, asIndex, asMaps, picks, steers } from "./tiles.js";
-import { word } from "./words.js";
+import { announce, word } from "./words.js";
 
 const COLUMN_ROOM = 352; // CSS pixels of a column's height
 
@@ -56,7 +56,7 @@ export function focusLayer() {
 /** Layers that hand their numbers on as they are take little room. */
 function isSlim(i) {
   const layer = now.net.layers[i];
-  if (!layer) return false;
+  if (!layer || layer.known === false) return false;
   if (["Flatten", "Reshape", "Input"].includes(layer.kind)) return true;
   return layer.kind.endsWith("Dropout2D") || layer.kind === "Dropout" ? !isTraining() : false;
 }
@@ -117,32 +117,45 @@ function asPlaceOf(i) {
   return [c, y, x];
 }
 
-function drawColumn({ i, node, target, tiles, legend }) {
+function drawColumn(column) {
+  const { i, node, target, tiles } = column;
   const selected = state.layer === i;
   node.classList.toggle("selected", selected);
   if (!tiles) return target.setAttribute("aria-pressed", String(selected));
-  const tensor = tensorOf(i);
-  const layer = now.net.layers[i];
-  const { c, y, x } = mapPlace(i, selected ? state.at : placeIn(i));
-  const value = tensor ? tensor.data[offsetOf(tensor.shape, selected ? state.at : placeIn(i))] : NaN;
-  if (tensor) {
-    const scale = scaleShown(i, tensor);
-    tiles.draw(tensor.data, scale);
-    legend.show(scale);
-  } else tiles.blank();
-  node.classList.toggle("empty", !tensor);
-  node.title = tensor ? "" : reasonOf(layer);
+  const at = selected ? state.at : placeIn(i);
+  const { c, y, x } = mapPlace(i, at);
+  paintColumn(column, tensorOf(i));
   const marks = [];
   if (selected && c < tiles.count) {
     marks.push({ tile: c, strong: tiles.H * tiles.W === 1 });
     if (tiles.H * tiles.W > 1) marks.push({ tile: c, top: y, left: x, height: 1, width: 1 });
   }
   tiles.show(marks);
-  const where =
-    tiles.H * tiles.W > 1
-      ? word("place.map", { map: c, row: y, column: x })
-      : word("place.unit", { unit: c });
-  target.setAttribute("aria-label", `${titleOf(i)}, ${sizes(shapeOf(i))}. ${where}: ${shown(value, 4)}`);
+  describe(column, at);
+}
+
+/** Paint the numbers, unless these are what is painted already. */
+function paintColumn(column, tensor) {
+  const { i, node, tiles, legend } = column;
+  if (column.painted === tensor) return;
+  column.painted = tensor;
+  if (tensor) {
+    const scale = scaleShown(i, tensor);
+    tiles.draw(tensor.data, scale);
+    legend.show(scale);
+  } else tiles.blank();
+  node.title = tensor ? "" : reasonOf(now.net.layers[i]);
+}
+
+/** Say which element is looked at, and its number: aloud where the keyboard is. */
+function describe({ i, target, tiles }, at) {
+  const tensor = tensorOf(i);
+  const { c, y, x } = mapPlace(i, at);
+  const value = shown(tensor ? tensor.data[offsetOf(tensor.shape, at)] : NaN, 4);
+  const map = tiles.H * tiles.W > 1;
+  const place = map ? word("place.map", { map: c, row: y, column: x }) : word("place.unit", { unit: c });
+  target.setAttribute("aria-label", `${titleOf(i)}, ${sizes(shapeOf(i))}. ${place}: ${value}`);
+  if (document.activeElement === target) announce(`${place}: ${value}`);
 }
 
 function activationChip(layer) {

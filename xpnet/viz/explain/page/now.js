@@ -4,7 +4,7 @@ import { indexOf } from "../engine/tensors.js";
 import { PICTURE, state } from "./state.js";
 import { asMaps, asPlace } from "./tiles.js";
 
-export const now = { net: null, run: null, back: null, places: new Map() };
+export const now = { net: null, run: null, back: null, step: null, time: 0, places: new Map() };
 
 /** Whether the pass is the training pass. */
 export function isTraining() {
@@ -14,9 +14,20 @@ export function isTraining() {
 /** Run the network forward, and backward where that is shown. */
 export function compute() {
   const { net } = now;
+  const began = performance.now();
   now.run = net.forward(state.x, { train: isTraining(), sample: state.sample });
   const starts = state.mode === "backward" && state.target !== null && now.run.answer;
   now.back = starts ? net.backward(now.run, state.target) : null;
+  now.time = performance.now() - began;
+}
+
+/** What a step of the state's learning rate would do; null where none can be taken. */
+export function stepNow() {
+  if (!now.back) return null;
+  if (now.step?.back !== now.back || now.step.rate !== state.rate) {
+    now.step = { back: now.back, rate: state.rate, taken: now.net.stepped(now.back, state.rate) };
+  }
+  return now.step.taken;
 }
 
 /** The entry of the layer that is looked at; null for the picture and the answer. */

@@ -41,5 +41,5 @@ export function lookAtElement(i, offset) {
 /** The layer whose maps layer i hands on as a vector, or i itself. */
 export function behindFlatten(i) {
   const layer = now.net.layers[i];
-  return layer && ["Flatten", "Reshape"].includes(layer.kind) ? behindFlatten(layer.inputs[0]) : i;
+  return layer?.known && ["Flatten", "Reshape"].includes(layer.kind) ? behindFlatten(layer.inputs[0]) : i;
 }

@@ -11,11 +11,13 @@ import { Tiles, asMaps } from "./tiles.js";
 import { word } from "./words.js";
 
 const SLIDERS = 64; // elements of a vector that get a slider
+const SLOW = 80; // ms of a pass, beyond which strokes are not followed at every move
 
 let board = null;
 let shownPicture = null;
 let thumbs = [];
 let sliders = [];
+let waiting = null;
 
 /** Build the panel of the input; takes the words of the language now. */
 export function buildSource() {
@@ -64,11 +66,15 @@ export function drawSource(changed) {
 /** Take a sample: its numbers, and its label as what the loss compares with. */
 function takeSample(i) {
   const { x, target } = now.net.samples[i];
+  clearTimeout(waiting);
   change({ x, sample: i, target: target ?? state.target });
 }
 
-function ownInput(x, sample = null) {
-  change({ x, sample });
+/** Take an input of the reader's own; where the network is slow, once the hand rests. */
+function ownInput(x) {
+  clearTimeout(waiting);
+  if (now.time < SLOW) change({ x, sample: null });
+  else waiting = setTimeout(() => change({ x, sample: null }), 150);
 }
 
 function thumbnails(samples, colour) {

@@ -2,7 +2,7 @@
 
 import { aroundZero } from "./colors.js";
 import { button, make } from "./dom.js";
-import { now } from "./now.js";
+import { now, stepNow } from "./now.js";
 import { chance, shown, signed } from "./numbers.js";
 import { ledger, numberGrid, sentence, sign, together } from "./pieces.js";
 import { change, state } from "./state.js";
@@ -53,7 +53,7 @@ export function stepPanel(layer) {
     rate.textContent = `η = ${shown(state.rate, 2)}`;
     reset.disabled = !state.steps;
     count.textContent = state.steps ? word("step.count", { count: state.steps }) : "";
-    const step = now.net.stepped(now.back, state.rate);
+    const step = stepNow();
     take.disabled = !step;
     sum.show(step ? lossRows(step) : [{ label: word("step.none"), text: "–", value: "", name: "none" }]);
     grids.hidden = rows.hidden = true;
@@ -150,7 +150,7 @@ function showUnit({ shape: [, I], data }, delta, rows) {
 
 /** Take the step with all weights. */
 function takeStep() {
-  const step = now.back && now.net.stepped(now.back, state.rate);
+  const step = stepNow();
   if (!step) return;
   now.net.apply(step);
   change({ steps: state.steps + 1 });

@@ -1,7 +1,7 @@
 // Layers whose numbers come from whole vectors or from single numbers: dense, normalisation, dropout, sums.
 
 import { make } from "./dom.js";
-import { shown } from "./numbers.js";
+import { chance, shown } from "./numbers.js";
 import { ledger, productList, sentence, sign, together } from "./pieces.js";
 import { activationName, elementName, lookAtElement, placeName } from "./places.js";
 import { change } from "./state.js";
@@ -114,6 +114,32 @@ export function activationPanel(layer) {
       name: "sum",
     },
   ]);
+}
+
+/** Exponentials over their sum, for a vector or for the maps at one pixel. */
+export function softmaxPanel() {
+  const table = make("table", { class: "softmax", data: { name: "softmax" } });
+  const node = make("div", { class: "panel" }, make("div", { class: "scroll" }, table));
+
+  function update({ logits, exps, total: all, probabilities, index }) {
+    const head = ["", "z", word("answer.exp"), "p"].map((text) => make("th", { text, scope: "col" }));
+    const rows = Array.from(probabilities, (p, k) =>
+      make(
+        "tr",
+        { class: k === index ? "target" : "" },
+        make("th", { text: k, scope: "row" }),
+        [shown(logits[k], 4), shown(exps[k], 4), chance(p)].map((text) => make("td", { text })),
+      ),
+    );
+    const foot = ["Σ", "", shown(all, 4), "1"].map((text) => make("td", { text }));
+    table.replaceChildren(
+      make("thead", {}, make("tr", {}, head)),
+      make("tbody", {}, rows),
+      make("tfoot", {}, make("tr", { class: "total" }, foot)),
+    );
+  }
+
+  return { node, update };
 }
 
 /** A factor and an offset. */

@@ -1,10 +1,10 @@
 // A walk through the network in a dozen stops, told with the numbers of this very model and picture.
 
 import { offsetOf } from "../engine/tensors.js";
-import { lossNow } from "./answer.js";
+import { isLogarithm, lossNow } from "./answer.js";
 import { button, byId, make, narrow } from "./dom.js";
 import { logitsOf } from "./ends.js";
-import { largest, now, placeIn, shapeOf } from "./now.js";
+import { largest, now, placeIn, shapeOf, stepNow } from "./now.js";
 import { chance, shown, sizes } from "./numbers.js";
 import { openSheet } from "./detail.js";
 import { activationName } from "./places.js";
@@ -117,7 +117,7 @@ function stopsOf(net) {
     classes && { title: "tour.softmax.title", text: "tour.softmax", layer: answer, values: softmaxValues },
     net.loss?.kind && {
       title: "tour.loss.title",
-      text: classes ? "tour.loss" : "tour.loss.plain",
+      text: isLogarithm() ? "tour.loss" : "tour.loss.plain",
       layer: answer,
       mode: "backward",
       values: lossValues,
@@ -258,6 +258,6 @@ function backwardValues(layer) {
 }
 
 function stepValues() {
-  const step = now.back && now.net.stepped(now.back, state.rate);
+  const step = stepNow();
   return { rate: shown(state.rate, 2), before: shown(step?.before, 4), after: shown(step?.after, 4) };
 }
