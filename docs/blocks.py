@@ -1,6 +1,8 @@
 """The code blocks of README and docs/, and how they are run: what a page shows is what happens.
 
-    python docs/blocks.py docs/start.md FOLDER      runs one page's blocks in FOLDER
+    python docs/blocks.py docs/start.md FOLDER ["a > 1" ...]
+
+runs one page's blocks in FOLDER, and then looks whether conditions hold of the names that the page has made.
 
 All blocks of a page run one after another, in one namespace and one folder, and warnings are errors.
 
@@ -115,22 +117,25 @@ def drawn(page: Path) -> list[str]:
     return [Path(path).name for path in pictures(page) if Path(path).parent == own]
 
 
-def fresh(page: Path) -> bool:
+def fresh(page: Path, old_will_do: bool = False) -> bool:
     """Whether all pictures that a page shows of its own code are there, and newer than page and library."""
     sources = [page, *(ROOT / "xpnet").rglob("*.py")]
-    newest = max(path.stat().st_mtime for path in sources)
+    newest = 0.0 if old_will_do else max(path.stat().st_mtime for path in sources)
     shown = [picture_folder(page) / name for name in drawn(page)]
     return all(path.exists() and path.stat().st_mtime > newest for path in shown)
 
 
-def in_process(page: Path, folder: Path, **options) -> subprocess.CompletedProcess:
+def in_process(page: Path, folder: Path, conditions=(), **options) -> subprocess.CompletedProcess:
     """Run a page's blocks in a process of their own."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, __file__, page, folder], env=environment, text=True, **options)
+    command = [sys.executable, __file__, page, folder, *conditions]
+    return subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True, **options)
 
 
-def run(page: Path) -> list[Block]:
-    """Run a page's blocks here, in the current folder; those that were left out."""
+def run(page: Path, conditions=()) -> list[Block]:
+    """Run a page's blocks here, in the current folder; those that were left out.
+
+    conditions: expressions that must be true at the end.
+    """
     names: dict = {"__name__": "__main__"}
     left_out, printed = [], None
     for block in blocks(page):
@@ -155,6 +160,9 @@ def run(page: Path) -> list[Block]:
                 f"{block.where}: nobody checks a block of {block.language or 'no language'!r}. "
                 f"Expected: python, sh, console or {', '.join(sorted(SHOWN))}"
             )
+    for condition in conditions:
+        if not eval(condition, names):
+            raise PageError(f"{page.relative_to(ROOT)}: expected {condition}")
     return left_out
 
 
@@ -340,13 +348,13 @@ def _class(name: str) -> type[Warning]:
     return getattr(errors, name, None) or getattr(builtins, name)
 
 
-def main(page: str, folder: str) -> int:
+def main(page: str, folder: str, *conditions: str) -> int:
     """Run one page in a folder; 0 where every block does what its page says."""
     path = Path(page).resolve()
     os.chdir(folder)
     sys.path.insert(0, "")
     try:
-        for block in run(path):
+        for block in run(path, conditions):
             print(f"left out: {block.where} (needs {', '.join(block.missing)})")
     except PageError as error:
         print(error, file=sys.stderr)

@@ -9,6 +9,7 @@ left to reStructuredText's own signs, so (x * y) and |x| stay what they are.
 import inspect
 import itertools
 import re
+from importlib.util import find_spec
 
 from public_names import by_last_name, everything
 
@@ -39,6 +40,8 @@ def setup(app):
         "smartquotes": False,
     }.items():
         app.config[name] = value
+    if not (find_spec("torch") and find_spec("onnx")):  # whose parts are then left out
+        app.config.suppress_warnings = [*app.config.suppress_warnings, "autodoc.import_object"]
     app.add_css_file("reference.css")
     app.connect("autodoc-process-docstring", process)
     app.connect("autodoc-process-signature", returns)
@@ -88,7 +91,7 @@ def reread(lines, thing, name):
             else:
                 out += [text, ""]
     for one, base in OF_BASES.items():
-        if one in defaults and not name.endswith(base.rpartition(".")[2]):
+        if (defaults.get(one) or "").startswith("**") and not name.endswith(base.rpartition(".")[2]):
             arguments += [f"``**{one}``", f"    the arguments of :py:obj:`~{base}`.", ""]
     explained()
     return out

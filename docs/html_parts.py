@@ -28,6 +28,7 @@ CONTENTS = (
 
 def setup(app):
     """Connect everything here to a build."""
+    app.add_config_value("old_pictures", False, "")
     app.connect("builder-inited", make_pictures)
     app.connect("source-read", add_contents)
     app.connect("source-read", point_into_repository)
@@ -38,9 +39,12 @@ def setup(app):
 
 
 def make_pictures(app):
-    """Run the code of every page that shows what its code draws, and keep the pictures."""
+    """Run the code of every page that shows what its code draws, and keep the pictures.
+
+    With -D old_pictures=1 those that there are will do.
+    """
     for page in blocks.pages():
-        if not page.is_relative_to(DOCS) or blocks.fresh(page):
+        if not page.is_relative_to(DOCS) or blocks.fresh(page, app.config.old_pictures):
             continue
         print(f"running the code of {page.relative_to(ROOT)} ...", flush=True)
         folder = blocks.picture_folder(page)

@@ -1,13 +1,12 @@
 """The screenshots of docs/images: python docs/images.py trains a network, and photographs what is made of it.
 
-Needs pip install 'xpnet[test]' and a Chromium: that of `playwright install chromium`, or the one that the
-variable CHROMIUM names.
+Needs pip install 'xpnet[test]' and a Chromium: the system's, or that of `playwright install chromium`.
 """
 
 from __future__ import annotations
 
 import io
-import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,7 +26,7 @@ def main():
         xpnet("train", "--seed", "0", "--quiet", "--out", run)
         xpnet("explain", run)
         arguments = ["--no-sandbox", "--disable-gpu"]
-        browser = play.chromium.launch(executable_path=os.environ.get("CHROMIUM"), args=arguments)
+        browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
         walk, report = ((run / name).as_uri() for name in ("model.html", "report.html"))
 
         def open_page(address, size=WIDE, **options):

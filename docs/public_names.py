@@ -22,26 +22,34 @@ MODULES = (
 def modules():
     """The public modules, by name; those of extras that are missing are left out."""
     names = [name for name in xpnet.__all__ if inspect.ismodule(getattr(xpnet, name))]
-    found = {"xpnet": xpnet}
-    for name in sorted((*names, *MODULES)):
-        try:
-            found[f"xpnet.{name}"] = importlib.import_module(f"xpnet.{name}")
-        except ImportError as error:  # an extra: pip install tells its name
-            if "pip install" not in str(error):
-                raise
-    return found
+    found = {
+        f"xpnet.{name}": present(importlib.import_module, f"xpnet.{name}") for name in (*names, *MODULES)
+    }
+    return {"xpnet": xpnet} | {name: module for name, module in sorted(found.items()) if module}
+
+
+def present(load, *name):
+    """What load yields; None where that needs an extra that is missing, as the error says."""
+    try:
+        return load(*name)
+    except ImportError as error:
+        if "pip install" not in str(error):
+            raise
+        return None
 
 
 def of_module(module):
     """The names of a module: those of __all__, or else what it defines itself."""
     listed = getattr(module, "__all__", None)
     if listed is None:
-        listed = [
+        own = {
             name
             for name, thing in vars(module).items()
-            if not name.startswith("_") and getattr(thing, "__module__", None) == module.__name__
-        ]
-    return {name: getattr(module, name) for name in listed if not name.startswith("_")}
+            if getattr(thing, "__module__", "") == module.__name__
+        }
+        listed = [name for name in vars(module) if name in own]
+    found = {name: present(getattr, module, name) for name in listed if not name.startswith("_")}
+    return {name: thing for name, thing in found.items() if thing is not None}
 
 
 def of_class(cls):

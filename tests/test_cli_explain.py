@@ -107,6 +107,14 @@ def test_the_data_set_the_model_was_trained_on_serves(xp, own_folder):
     assert page["input"]["style"] == "digits8" and page["input"]["drawable"]
 
 
+def test_a_data_set_in_the_models_order(xp, own_folder):
+    about = card.Card("digits", tuple("0123456789"), 16, 0.0, 1.0, 0.3)
+    layers = (L.Flatten(), L.Dense(10))
+    save(own_folder / "m.safetensors", *layers, about=about, shape=(8, 8, 1), data_format="channels_last")
+    assert xp("m.safetensors")[0] == 0
+    assert len(manifest(own_folder / "m.html")["samples"]) == 10
+
+
 def test_a_data_set_that_would_be_downloaded_is_left_alone(xp, own_folder, monkeypatch):
     monkeypatch.delenv("XPNET_DATA", raising=False)
     monkeypatch.setenv("XPNET_CACHE", str(own_folder / "cache"))

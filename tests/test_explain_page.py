@@ -238,6 +238,33 @@ def test_groups_have_matrices_of_their_own(visit, tmp_path):
         assert number(page, "matrix-sum") == pytest.approx(outputs(model, x[0])[0][f, 1, 2], abs=TOLERANCE)
 
 
+LIGHTNESS = """(one) => {  // of each pixel of a canvas, read from a copy: rows of (height, width)
+  const copy = Object.assign(document.createElement("canvas"), { width: one.width, height: one.height });
+  const context = copy.getContext("2d", { willReadFrequently: true });
+  context.drawImage(one, 0, 0);
+  const { data } = context.getImageData(0, 0, copy.width, copy.height);
+  const of = (k) => 0.2126 * data[4 * k] + 0.7152 * data[4 * k + 1] + 0.0722 * data[4 * k + 2];
+  const row = (y) => Array.from({ length: copy.width }, (_, x) => of(y * copy.width + x));
+  return Array.from({ length: copy.height }, (_, y) => row(y));
+}"""
+
+
+def test_maps_are_painted_by_their_numbers(visit, written, digits):
+    model, x, _ = digits
+    page, networks = visit(written, "layer=1"), []
+    for i in (0, 1):
+        click(page, f".thumb >> nth={i}")
+        painted = np.array(page.eval_on_selector(".outputs canvas", LIGHTNESS))
+        inside = np.round(3 + (np.arange(4) + 0.8) * (len(painted) - 6) / 4).astype(int)  # clear of the frame
+        values = outputs(model, x[i])[1][place(page)[0]]
+        lightness = painted[np.ix_(inside, inside)]
+        assert (
+            np.corrcoef(values.ravel(), lightness.ravel())[0, 1] > 0.98
+        )  # viridis rises evenly in lightness
+        networks.append(page.eval_on_selector(canvas(1), LIGHTNESS))
+    assert networks[0] != networks[1]
+
+
 def test_pooling_keeps_the_largest_of_its_window(visit, written, digits):
     model, x, _ = digits
     page, made = visit(written, "layer=1"), outputs(model, x[0])
@@ -269,6 +296,8 @@ def test_softmax_shows_its_arithmetic(visit, written, digits):
     z = np.array([float(minus(rows.nth(k).locator("td").nth(0).inner_text())) for k in range(10)])
     p = np.exp(z - z.max()) / np.exp(z - z.max()).sum()
     assert np.abs(p - model.predict(x[:1])[0]).max() < 5e-3  # z as read, four digits
+    read = [float(rows.nth(k).locator("td").nth(2).inner_text().lstrip("<")) for k in range(10)]
+    assert np.abs(read - model.predict(x[:1])[0]).max() < 2 * TOLERANCE
     assert number(page, "loss") == pytest.approx(-np.log(model.predict(x[:1])[0, y[0]]), rel=1e-3)
 
 
@@ -521,12 +550,15 @@ def test_the_whole_page_by_keyboard(visit, written, digits):
     tab_to(page, "mode-forward")
     tab_to(page, "board")
     page.keyboard.press("Delete")
+    settle(page)
+    blank = probabilities(page)
     for key in ("Home", *["ArrowUp"] * 4, "Space", *["ArrowDown"] * 7, "Space"):
         page.keyboard.press(key)
     settle(page)
     assert page.locator('.thumb[aria-pressed="true"]').count() == 0
     assert "pen up" in page.inner_text("#live")
     drawn = probabilities(page)
+    assert np.abs(drawn - blank).max() > TOLERANCE
     tab_to(page, "0")  # the first layer's maps
     before = place(page)
     for key in ("]", "ArrowDown", "ArrowRight"):

@@ -706,6 +706,23 @@ def test_layers_that_are_not_trained_stay_as_they_are():
     assert not np.array_equal(before["0.weight"], model.state_dict()["0.weight"])
 
 
+def test_a_frozen_model_learns_nothing_until_it_is_thawed():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 5)).astype(np.float32), rng.integers(0, 3, 8)
+    layers = [Residual([Dense(5), BatchNormalization()]), Dense(3)]
+    model = Sequential(layers, input_shape=(5,), seed=0, device="cpu")
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    before = model.state_dict()
+    model.trainable = False
+    assert not model.trainable and not any(layer.trainable for layer in model.all_layers())
+    model.fit(x, y, verbose=0)
+    assert all(np.array_equal(before[name], value) for name, value in model.state_dict().items())
+    model.trainable = True
+    model.fit(x, y, verbose=0)
+    after = model.state_dict()
+    assert model.trainable and not np.array_equal(before["0.body.0.weight"], after["0.body.0.weight"])
+
+
 def test_freezing_a_container_freezes_what_is_inside():
     x, y = vectors()
     model = Sequential(

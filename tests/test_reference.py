@@ -129,6 +129,30 @@ def test_the_index_lists_every_page():
     assert set(listed[1].split()) == pages
 
 
+def test_a_docstring_becomes_a_list_of_arguments_errors_and_shapes():
+    reread = pytest.importorskip("docstrings").reread
+
+    def scale(x, factor=2.0, *, mode="same"):
+        """x (N, D) -> y (N, K), |x * factor|.
+
+            y = |x| * factor
+
+        factor, mode: "same" or not, as `fit` has it.  x: of any length.  Raises ShapeError for maps.
+        """
+
+    lines = reread(inspect.getdoc(scale).splitlines(), scale, "xpnet.Sequential.scale")
+    assert [line.rstrip() for line in lines] == [
+        "\\ ``x (N, D) → y (N, K)``\\ , \\|x \\* factor\\|.", "",
+        ".. code-block:: text", "", "       y = |x| * factor", "",
+        ".. container:: arguments", "",
+        "   ``factor=2.0``, ``mode='same'``",
+        "       \\ ``\"same\"``\\  or not, as \\ :py:obj:`fit <xpnet.Sequential.fit>`\\  has it.", "",
+        "   ``x``", "       of any length.", "", "",
+        ".. container:: raises", "",
+        "   **Raises** \\ :py:obj:`ShapeError <xpnet.ShapeError>`\\  for maps.", "",
+    ]  # fmt: skip
+
+
 # -- what the docstrings say ---------------------------------------------------------------------------------
 
 

@@ -442,6 +442,10 @@ def test_a_vgg_of_pytorchs_comes_over(torch, from_torch, tmp_path):
     [
         (lambda nn: nn.Linear(3, 2), (3,), "takes a chain of modules. Received: Linear.*Sequential"),
         (lambda nn: nn.Sequential(nn.Linear(3, 2), nn.PReLU()), (3,), r"module '1' \(PReLU\) has no"),
+        (  # before anything runs: PyTorch's own error would be of the layer after it
+            lambda nn: nn.Sequential(nn.Linear(3, 4), nn.LSTM(4, 4), nn.Linear(4, 2)), (3,),
+            r"module '1' \(LSTM\) has no",
+        ),
         (
             lambda nn: nn.Sequential(nn.Sequential(nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect"))),
             (1, 5, 5),

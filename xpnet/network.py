@@ -170,6 +170,16 @@ class Network:
         """Of one prediction, in the model's data_format."""
         return self._external(self._need_built().out_shape)
 
+    @property
+    def trainable(self) -> bool:
+        """Whether any layer is trained.  Set, it is set of all layers: False freezes the model."""
+        return any(layer.trainable for layer in self.layers)
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        for layer in self.all_layers():
+            layer.trainable = bool(value)
+
     def all_layers(self) -> list[Layer]:
         """Every layer, those inside containers included, in the order of the forward pass."""
         return list(_walk(self.layers))

@@ -27,6 +27,7 @@ class Parts:
         self.shapes: dict[nn.Module, list[tuple[int, ...]]] = {one: [] for one in net.modules()}
         self.shape: tuple[int, ...] = input_shape  # of the module that `layers` is at
         self.names = {one: name for name, one in net.named_modules()}
+        self.check(net)
 
         def note(one, given, _):
             self.shapes[one].append(tuple(given[0].shape[1:]))
@@ -37,7 +38,6 @@ class Parts:
         try:
             with torch.no_grad():
                 y = net.eval()(torch.zeros(2, *input_shape, dtype=like.dtype, device=like.device))
-                self.out_shape = tuple(y.shape[1:])
         except (RuntimeError, ValueError) as error:
             raise ShapeError(
                 f"the net does not take samples of input_shape={input_shape}. PyTorch says: {error}"
@@ -47,6 +47,16 @@ class Parts:
                 hook.remove()
             for one, state in training.items():
                 one.training = state
+        self.out_shape = tuple(y.shape[1:])
+
+    def check(self, one) -> None:
+        """TypeError, before anything runs, for a module of a chain that xpnet does not have."""
+        if is_chain(one):
+            for part in one:
+                self.check(part)
+        elif type(one) not in _layer.registry:
+            known = sorted(kind.__name__ for kind in _layer.registry if kind is not object)
+            self.refuse(one, repr(one), f"one of {', '.join(known)}")
 
     def layers(self, chain) -> list[L.Layer]:
         """The layers of a chain of modules."""
@@ -55,9 +65,7 @@ class Parts:
             if is_chain(one):
                 found += self.layers(one)
                 continue
-            if type(one) not in _layer.registry:
-                known = sorted(kind.__name__ for kind in _layer.registry if kind is not object)
-                self.refuse(one, repr(one), f"one of {', '.join(known)}")
+            self.check(one)
             if one.state_dict() and one in self.source.values():
                 self.refuse(one, "a second place in the net", "a module with weights of its own for each")
             self.shape = self.shapes[one].pop(0)

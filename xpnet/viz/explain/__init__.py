@@ -51,7 +51,7 @@ def explain(
 
     The file stays below 3 MB, and is written whole or not at all.  Raises ShapeError for samples that do not
     fit the model, ValueError for other arguments that cannot be, FileExistsError where overwrite=False meets
-    a file.
+    a file, IsADirectoryError where path is a folder.
     """
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm"):

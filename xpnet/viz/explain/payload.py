@@ -302,7 +302,7 @@ def _loss(head: Head, why: str, model) -> dict[str, Any]:
         probabilities = "outputs" if head.folded or not loss.from_logits else loss.folds
     return {
         "kind": KINDS[type(loss)],
-        "text": repr(loss if model.loss is None or why == "unknown" else model.loss),
+        "text": loss.name,
         "fromLogits": bool(loss.from_logits),
         "folded": None if head.folded is None else head.folded.name,
         "smoothing": float(getattr(loss, "label_smoothing", 0.0)),

@@ -21,22 +21,26 @@ export function wanted(target, shape) {
 function categorical({ fromLogits, smoothing }, p, target) {
   const [K, pixels] = channelsOf(p.shape);
   const t = map(target, (value) => value * (1 - smoothing) + smoothing / K);
-  const q = fromLogits ? softmaxOf(p).y : map(p, (value) => Math.max(value, TINY));
+  const { loss, dp } = fromLogits ? ofLogits(p, t, pixels) : ofProbabilities(p, t);
+  return { loss: loss / pixels, dp: map(dp, (d) => d / pixels) };
+}
+
+/** dp = q sum(t) - t, rounded where xpnet rounds: where an answer is sure, hardly more than that is left. */
+function ofLogits(p, t, pixels) {
+  const { max, exps, total } = softmaxOf(p), mass = new Float64Array(pixels);
   let loss = 0;
-  if (fromLogits) {
-    const { max, total } = softmaxOf(p);
-    const logTotal = total.map(Math.log);
-    t.data.forEach((share, i) => (loss -= share * (p.data[i] - max[i % pixels] - logTotal[i % pixels])));
-  } else {
-    t.data.forEach((share, i) => (loss -= share * Math.log(q.data[i])));
-  }
-  const mass = new Float64Array(pixels); // the sum of each pixel's targets
-  t.data.forEach((share, i) => (mass[i % pixels] += share));
-  const slope = fromLogits
-    ? (share, i) => (q.data[i] * mass[i % pixels] - share) / pixels
-    : (share, i) => -share / q.data[i] / pixels;
-  const dp = map(t, slope);
-  return { loss: loss / pixels, dp };
+  t.data.forEach((share, i) => {
+    mass[i % pixels] += share;
+    loss -= share * (p.data[i] - max[i % pixels] - Math.log(total[i % pixels]));
+  });
+  const factor = Float32Array.from(mass, (sum, pixel) => sum / Math.fround(total[pixel]));
+  return { loss, dp: map(t, (share, i) => Math.fround(exps.data[i] * factor[i % pixels]) - share) };
+}
+
+function ofProbabilities(p, t) {
+  const q = map(p, (value) => Math.max(value, TINY));
+  const loss = t.data.reduce((sum, share, i) => sum - share * Math.log(q.data[i]), 0);
+  return { loss, dp: map(t, (share, i) => -share / q.data[i]) };
 }
 
 /** -(t log q + (1 - t) log(1 - q)), q = sigmoid(p) or p itself; the mean over the outputs. */

@@ -57,7 +57,7 @@ export function drawTour(focus) {
   if (focus) {
     heading.focus({ preventScroll: true });
     if (narrow()) byId("below").scrollTop = 0;
-    else card.scrollIntoView({ block: "nearest" });
+    else card.scrollIntoView({ block: "center" });
     announce(`${word(stop.title)}. ${word(stop.text, values)}`);
   }
 }
