@@ -725,6 +725,35 @@ def test_no_width_scrolls_sideways(visit, written, width):
         assert page.evaluate(BEYOND) == []
 
 
+def test_layers_out_of_sight_are_counted_and_the_way_there_is_shown(visit, written, digits):
+    page = visit(written, width=1000)
+    inside = """() => {
+      const strip = document.querySelector("#strip").getBoundingClientRect();
+      const middle = (one) => one.x + one.width / 2;
+      return [...document.querySelectorAll("#strip .column")].map((one) => {
+        const x = middle(one.getBoundingClientRect());
+        return x < strip.left ? "left" : x > strip.right ? "right" : "here";
+      });
+    }"""
+    places = page.evaluate(inside)
+    assert len(places) == 1 + len(digits[0].layers) and places[0] == "here" and "right" in places
+    left, right = page.locator(".beyond.left button"), page.locator(".beyond.right button")
+    assert not left.is_visible()
+    assert right.inner_text() == f"{places.count('right')} more →"
+    right.focus()
+    for _ in places:
+        if not right.is_visible():
+            break
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(50)
+    places = page.evaluate(inside)
+    assert places[-1] == "here" and not right.is_visible()
+    assert left.inner_text() == f"← {places.count('left')} more"
+    page = visit(written, width=2600)
+    assert set(page.evaluate(inside)) == {"here"}
+    assert not page.locator(".beyond").first.is_visible() and not page.locator(".beyond").last.is_visible()
+
+
 CONTRAST = """() => {
   const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
   const linear = (v) => v <= 0.04045 * 255 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4;

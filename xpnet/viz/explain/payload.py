@@ -182,14 +182,14 @@ def _results(plan: Plan, index: int, part: Part, train: bool, kept: Tensors) -> 
     bends = type(activation_of(part.node.layer)) not in STRAIGHT
     d_input = None if part.node.children else seen.d_input
     return {
-        "pre": kept.add(seen.pre, _stored_form(seen.pre, bends)),
-        "dInput": None if d_input is None else kept.add(d_input, _stored_form(d_input, False)),
+        "pre": kept.add(seen.pre, "float32" if bends or seen.pre.ndim == 1 else _map_form(seen.pre)),
+        "dInput": None if d_input is None else kept.add(d_input, _map_form(d_input)),
     }
 
 
-def _stored_form(a: np.ndarray, bends: bool) -> str:
-    """Maps may be rounded to their channels' scales, unless what follows looks closely at numbers near 0."""
-    return FLOATS[-1] if bends or a.ndim == 1 or not np.isfinite(a).all() else STORED_FORM
+def _map_form(a: np.ndarray) -> str:
+    """Maps may be rounded to their channels' scales."""
+    return STORED_FORM if a.ndim == 3 and np.isfinite(a).all() else FLOATS[-1]
 
 
 def class_of(target: np.ndarray | None) -> int | None:

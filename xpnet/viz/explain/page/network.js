@@ -1,6 +1,7 @@
 // The whole network as one picture: a column for each layer, from left to right, or downwards on a phone.
 
 import { offsetOf } from "../engine/tensors.js";
+import { waysOut } from "./beyond.js";
 import { byId, button, calm, make, narrow } from "./dom.js";
 import { arrangement } from "./layout.js";
 import { legendBar, scaleShown } from "./legend.js";
@@ -15,6 +16,7 @@ import { announce, word } from "./words.js";
 const COLUMN_ROOM = 352; // CSS pixels of a column's height
 
 let columns = [];
+let ways;
 
 /** Build the columns anew: after a change of language, width or kind of pass. */
 export function buildNetwork() {
@@ -25,7 +27,8 @@ export function buildNetwork() {
   links.setAttribute("aria-hidden", "true");
   columns = [PICTURE, ...now.net.layers.keys()].map((i) => (isSlim(i) ? slimColumn(i) : column(i)));
   strip.append(links, ...columns.map((one) => one.node));
-  byId("network").replaceChildren(strip);
+  ways = waysOut(strip, columns);
+  byId("network").replaceChildren(ways.nodes[0], strip, ways.nodes[1]);
   strip.scrollLeft = left;
 }
 
@@ -33,6 +36,7 @@ export function buildNetwork() {
 export function drawNetwork() {
   for (const one of columns) drawColumn(one);
   drawLinks(byId("strip"), columns);
+  ways.show();
 }
 
 /** Bring the layer that is looked at into sight; on a phone, above the sheet. */
