@@ -726,7 +726,7 @@ def test_no_width_scrolls_sideways(visit, written, width):
 
 
 def test_layers_out_of_sight_are_counted_and_the_way_there_is_shown(visit, written, digits):
-    page = visit(written, width=1000)
+    page = visit(written, width=780)
     inside = """() => {
       const strip = document.querySelector("#strip").getBoundingClientRect();
       const middle = (one) => one.x + one.width / 2;

@@ -33,8 +33,24 @@ function ofLogits(p, t, pixels) {
     mass[i % pixels] += share;
     loss -= share * (p.data[i] - max[i % pixels] - Math.log(total[i % pixels]));
   });
-  const factor = Float32Array.from(mass, (sum, pixel) => sum / Math.fround(total[pixel]));
+  const sum = pixels === 1 ? [sumOf32(exps.data)] : total;
+  const factor = Float32Array.from(mass, (shares, pixel) => shares / Math.fround(sum[pixel]));
   return { loss, dp: map(t, (share, i) => Math.fround(exps.data[i] * factor[i % pixels]) - share) };
+}
+
+/** The sum of float32 numbers in float32, in the order of NumPy's: by eights, long rows by halves. */
+function sumOf32(a) {
+  const n = a.length, plus = (x, y) => Math.fround(x + y);
+  if (n < 8) return a.reduce(plus, 0);
+  if (n > 128) {
+    const half = Math.floor(n / 2), middle = half - (half % 8);
+    return plus(sumOf32(a.subarray(0, middle)), sumOf32(a.subarray(middle)));
+  }
+  const lanes = a.slice(0, 8), whole = n - (n % 8);
+  for (let i = 8; i < whole; i++) lanes[i % 8] += a[i];
+  const [r0, r1, r2, r3, r4, r5, r6, r7] = lanes;
+  const eights = plus(plus(plus(r0, r1), plus(r2, r3)), plus(plus(r4, r5), plus(r6, r7)));
+  return a.subarray(whole).reduce(plus, eights);
 }
 
 function ofProbabilities(p, t) {
