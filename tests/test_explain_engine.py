@@ -319,3 +319,19 @@ def test_a_step_is_one_of_gradient_descent(of_networks, name):
     assert_close([step["before"], step["after"]], [before, after], TOLERANCE)
     assert step["applied"] == step["after"] and step["undone"]
     assert abs(before - after) > 10 * TOLERANCE * abs(before)  # so that no step at all would be seen
+
+
+@pytest.mark.parametrize("classes", [4, 10, 200])
+def test_gradients_of_sure_answers_are_rounded_as_the_models(classes, tmp_path):
+    """Where q is almost t, q - t is what rounding leaves of it: 1e-4 of that takes the same rounding."""
+    made = []
+    for seed in range(8):
+        model = xpnet.Sequential([L.Dense(classes)], input_shape=(5,), device="cpu", seed=seed)
+        model.compile("sgd", LOGITS)
+        state = model.state_dict()
+        state["0.bias"][2] = 12 + np.log(classes)
+        model.load_state_dict(state)
+        made.append((model, np.random.default_rng(seed).random(5).astype(np.float32), 2))
+    for (model, x, y), found in zip(made, explain_pages.in_node(map(page_numbers, made), tmp_path)):
+        assert 1 - found["infer"]["probabilities"][2] < 1e-4
+        check(model, x, y, found)

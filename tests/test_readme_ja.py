@@ -17,10 +17,8 @@ import blocks  # noqa: E402
 ENGLISH, JAPANESE = ROOT / "README.md", ROOT / "README.ja.md"
 KANA_OR_KANJI = r"[ぁ-ゖァ-ヺー一-鿿々]"
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*%?")
-WORDS = {"once": "1", "second": "2"}
-WORDS |= {
-    word: str(n) for n, word in enumerate("one two three four five six seven eight nine ten".split(), 1)
-}
+COUNTED = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+WORDS = {"once": "1", "second": "2"} | {word: str(number) for number, word in enumerate(COUNTED, 1)}
 FENCED = re.compile(r"^(`{3,}).*?^\1$", re.M | re.S)
 CODE = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"\]\(([^)]+)\)")
