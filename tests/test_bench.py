@@ -35,6 +35,13 @@ from bench import (
 from xpnet.data.arrays import Arrays
 from xpnet.training import timing
 
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch):
+    """What the programs set for their processes goes with the test."""
+    monkeypatch.setenv("XPNET_REQUIRE_CUDA", "0")
+
+
 # -- jobs in a process apart ---------------------------------------------------------------------------------
 
 JOBS = """

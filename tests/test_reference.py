@@ -498,6 +498,7 @@ def test_initializers_and_kerass(row):
     drawn = one(np.random.default_rng(0), (64, 32, 3, 3))
     assert np.std(drawn) == pytest.approx(float(row["deviation"]), rel=0.02)
     keras = pytest.importorskip("keras")
+    keras.utils.set_random_seed(0)
     theirs = np.asarray(call(row["keras.initializers"], keras.initializers)((3, 3, 32, 64)))
     assert np.std(theirs) == pytest.approx(np.std(drawn), rel=0.03)
     assert abs(theirs).max() == pytest.approx(abs(drawn).max(), rel=0.15)
@@ -633,4 +634,6 @@ def test_what_newcomers_are_told_is_missing_is(page):
     assert heading
     for code in column(text, 0):
         name = code.rpartition(".")[2]
-        assert name in ("Sequential", "forward") or not any(hasattr(one, name) for one in PLACES), code
+        found = [getattr(one, name) for one in PLACES if hasattr(one, name)]
+        found = [one for one in found if not inspect.ismodule(one)]  # imported by whoever came before
+        assert name in ("Sequential", "forward") or not found, code
