@@ -31,7 +31,14 @@ SHOWN = 10  # samples of a data set
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", type=Path, metavar="MODEL", help="a .safetensors file, or the folder that holds one")
-    add("images", type=Path, nargs="*", metavar="IMAGE", help="pictures, or .npy or .npz with samples")
+    add(
+        "images",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="IMAGE",
+        help="pictures, or .npy or .npz with samples",
+    )
     add(
         "--labels",
         type=lambda text: [name.strip() for name in text.split(",")],

@@ -48,6 +48,11 @@ const SOURCES = {
     return winners && pooled(layer, at, (o, i) => (winners[o] === i ? 1 : 0));
   },
   AveragePooling2D: ({ layer, at }) => pooled(layer, at, (o) => layer.share[o % layer.share.length]),
+  Dropout({ run, layer, at }) {
+    const factor = run.kept[layer.index]?.(offsetOf(layer.inShape, at));
+    return factor === undefined ? null : { kind: "dropout", list: [{ out: at, w: factor }] };
+  },
+  SpatialDropout2D: (given) => SOURCES.Dropout(given),
   GlobalMaxPooling2D: (given) => SOURCES.MaxPooling2D(given),
   GlobalAveragePooling2D: (given) => SOURCES.AveragePooling2D(given),
 };

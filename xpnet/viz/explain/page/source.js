@@ -25,9 +25,10 @@ export function buildSource() {
   const own = make("div", { class: "own" });
   const side = make("div", { class: "side" });
   const colour = input.shape.length === 3 && input.shape[0] === 3;
-  board = shownPicture = null;
+  shownPicture = null;
   if (input.drawable) {
-    board = drawingBoard(input, (x) => ownInput(x));
+    if (board) board.relabel();
+    else board = drawingBoard(input, (x) => ownInput(x));
     own.append(board.node, make("p", { class: "soft", text: word("input.draw") }));
   } else if (input.shape.length === 3) {
     shownPicture = new Tiles({ role: "img", "aria-label": word("network.picture") });
