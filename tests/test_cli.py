@@ -82,9 +82,13 @@ def test_train_without_arguments_tells_a_newcomer_everything(xp, tmp_path):
     assert {path.name for path in folder.iterdir()} == expected
     for name in expected:
         assert f"wrote {os.path.join('runs', 'digits-cnn', name)}\n" in out
-    # the next command to try is one that works as it stands
-    assert out.splitlines()[-1].startswith("next: xpnet predict ")
-    code, out, _ = xp(*out.splitlines()[-1].removeprefix("next: xpnet ").split())
+    # the next commands to try work as they stand
+    explain, predict = out.splitlines()[-2:]
+    assert explain == f"next: xpnet explain {os.path.join('runs', 'digits-cnn')}"
+    code, _, err = xp(*explain.removeprefix("next: xpnet ").split())
+    assert code == 0, err
+    assert predict.startswith("next: xpnet predict ")
+    code, out, _ = xp(*predict.removeprefix("next: xpnet ").split())
     assert code == 0 and "of 10 agree with the labels" in out
 
 

@@ -293,6 +293,12 @@ def test_the_animation_has_the_frames_in_order_and_rests_on_the_last(tmp_path):
 def test_animation_arguments_are_checked(tmp_path):
     with pytest.raises(ValueError, match="needs frames"):
         viz.animate_decision_regions([], tmp_path / "a.gif")
+    for frame, got in (
+        (print, "<built-in function print>"),
+        (np.ones((4, 4)), r"an array of shape \(4, 4\)"),
+    ):
+        with pytest.raises(ValueError, match=f"what decision_regions returned. Received: {got}"):
+            viz.animate_decision_regions([frame], tmp_path / "a.gif")
     with pytest.raises(ValueError, match="2 titles, 1 frames"):
         viz.animate_decision_regions([np.full((5, 5, 2), 0.5)], tmp_path / "a.gif", titles=["a", "b"])
 

@@ -195,6 +195,7 @@ def run(args: argparse.Namespace) -> int:
             with contextlib.suppress(OSError):
                 folder.rmdir()
         raise
+    say(f"next: xpnet explain {folder}")
     say(f"next: xpnet predict {folder / 'model.safetensors'} {folder / 'samples.npz'}")
     return 0
 

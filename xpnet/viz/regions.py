@@ -100,7 +100,15 @@ def animate_decision_regions(
     (N,) to scatter on top.  titles: one for each frame.  fps: frames a second.  The last frame stays for two
     seconds.  The file is written whole or not at all.
     """
-    frames = [_grid(frame, extent, 0) for frame in frames]
+    frames = list(frames)
+    for frame in frames:
+        if callable(frame) or np.ndim(frame) != 3:
+            got = f"{frame!r}"[:80] if callable(frame) else f"an array of shape {np.shape(frame)}"
+            raise ValueError(
+                f"a frame is what decision_regions returned. Received: {got}. Expected: (R, R, K), such as "
+                "decision_regions(model.predict, extent), kept at each moment of the training"
+            )
+    frames = [np.asarray(frame) for frame in frames]
     titles = titled(titles, len(frames))
     fig = figure(6.0, 5.0)
     ax = fig.add_subplot()
