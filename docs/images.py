@@ -28,6 +28,7 @@ def main():
         arguments = ["--no-sandbox", "--disable-gpu"]
         browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
         walk, report = ((run / name).as_uri() for name in ("model.html", "report.html"))
+        walk += "#sample=0"
 
         def open_page(address, size=WIDE, **options):
             page = browser.new_page(viewport=dict(zip(("width", "height"), size)), locale="en", **options)

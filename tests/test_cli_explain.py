@@ -244,7 +244,7 @@ def test_a_model_trained_that_minute_agrees_in_the_browser(xp, own_folder, chrom
     tab = chromium.new_page()
     errors = []
     tab.on("pageerror", lambda error: errors.append(str(error)))
-    tab.goto((own_folder / "run" / "model.html").as_uri())
+    tab.goto((own_folder / "run" / "model.html").as_uri() + "#sample=0")
     tab.wait_for_function("document.querySelector('#answer').textContent.trim() !== ''")
     assert not errors
     shown = tab.evaluate("document.querySelector('#answer').innerText")

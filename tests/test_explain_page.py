@@ -11,12 +11,16 @@ from browser import chromium  # noqa: F401 - a fixture
 import xpnet
 from xpnet import viz
 from xpnet.layers import (
+    BatchNormalization,
     Conv2D,
     Conv2DTranspose,
     Dense,
     Dropout,
     Flatten,
+    GlobalAveragePooling2D,
+    GroupNormalization,
     Layer,
+    LayerNormalization,
     MaxPooling2D,
     Residual,
 )
@@ -55,10 +59,13 @@ def written(digits, tmp_path_factory):
 
 @pytest.fixture
 def visit(chromium):  # noqa: F811
-    """visit(path, hash="", **context): the page, open; in the end nothing was complained of or fetched."""
+    """visit(path, hash="", sample=0, **context): the page, open at a sample (None: where it begins itself).
+
+    In the end nothing was complained of or fetched.
+    """
     contexts, complaints = [], []
 
-    def open_page(path, hash="", width=1280, height=900, **context):
+    def open_page(path, hash="", width=1280, height=900, sample=0, **context):
         context = {"color_scheme": "light", "locale": "en-GB", "reduced_motion": "reduce"} | context
         contexts.append(chromium.new_context(viewport={"width": width, "height": height}, **context))
         page = contexts[-1].new_page()
@@ -67,7 +74,8 @@ def visit(chromium):  # noqa: F811
         page.on("pageerror", lambda error: complaints.append(str(error)))
         own = (path.as_uri(), "data:,")
         page.on("request", lambda asked: asked.url.startswith(own) or complaints.append(asked.url))
-        page.goto(f"{path.as_uri()}#{hash}")
+        at = "" if sample is None else f"&sample={sample}"
+        page.goto(f"{path.as_uri()}#{hash}{at}")
         page.wait_for_selector("#detail .detail-head", state="attached")
         return page
 
@@ -344,7 +352,45 @@ def test_dropout_masks_in_the_training_pass(visit, written, digits):
     assert np.abs(probabilities(page) - p).max() < TOLERANCE
     assert np.abs(probabilities(page) - model.predict(x[:1])[0]).max() > TOLERANCE
     assert page.locator(canvas(5)).count() == 1
-    assert number(page, "mask") in (0, 1)
+    told = set()
+    for unit in range(24):
+        look_at(page, unit)
+        rows = page.locator("#detail .ledger").inner_text()
+        kept = number(page, "mask")
+        assert ("kept: times" in rows, "silenced: times" in rows) == (kept == 1, kept == 0)
+        if kept:
+            assert "1 / (1 − rate)" in rows and number(page, "scale") == pytest.approx(1 / 0.75)
+        assert number(page, "sum") == pytest.approx(number(page, "x") * kept / 0.75, rel=1e-5)
+        told.add(kept)
+    assert told == {0, 1}
+
+
+def test_it_begins_with_the_least_certain_sample(visit, written, digits):
+    model, x, y = digits
+    losses = [-np.log(p[label]) for p, label in zip(model.predict(x), y)]
+    page = visit(written, sample=None)
+    assert int(np.argmax(losses)) != 0
+    pressed = page.eval_on_selector_all(".thumb", "all => all.map((one) => one.ariaPressed === 'true')")
+    assert pressed == [loss == max(losses) for loss in losses]
+    assert numbers(page, ".loss")[0] == pytest.approx(max(losses), rel=1e-3)
+
+
+def test_layers_of_one_kind_have_their_names(visit, written):
+    page = visit(written, "layer=2")
+    assert page.inner_text("#detail h2 small") == "conv2d_1"
+    assert page.get_attribute('[data-layer="2"] .head b', "title") == "conv2d_1"
+    assert page.get_attribute(canvas(2), "aria-label").startswith("Conv2D, conv2d_1, 8 × 2 × 2. ")
+    assert page.get_attribute(canvas(0), "aria-label").startswith("Conv2D, conv2d, ")
+
+
+def test_places_in_maps_are_headed(visit, written):
+    for at, table, head in (
+        ("layer=4", "products", "input: map · row, column"),
+        ("layer=6", "products", "input"),
+        ("layer=1&mode=backward", "sources", "Conv2D: map · row, column"),
+    ):
+        page = visit(written, at)
+        assert page.inner_text(f'[data-name="{table}"] th >> nth=0') == head
 
 
 # -- backward ------------------------------------------------------------------------------------------------
@@ -393,6 +439,19 @@ def test_where_a_pixel_s_gradient_came_from(visit, written):
         used = min(at[1] + 1, 4 - at[1], 2) * min(at[2] + 1, 4 - at[2], 2) * 8
         assert len(products) == used  # every place of eight kernels whose window holds the pixel
         assert products.sum() == pytest.approx(number(page, "gradient"), rel=1e-4, abs=1e-9)
+
+
+def test_the_mask_stands_in_the_gradient_of_what_dropout_was_given(visit, written, digits):
+    page = visit(written, "mode=backward&layer=4")
+    factors = set()
+    for unit in range(24):
+        look_at(page, unit)
+        rows = page.locator('[data-name="sources"] tbody tr')
+        assert rows.count() == 1
+        product = numbers(page, '[data-name="sources"] .amount')[0]
+        assert product == pytest.approx(number(page, "gradient"), rel=1e-4, abs=1e-12)
+        factors.add(rows.first.inner_text().split("×")[1].split()[0])
+    assert factors == {"0", "1.33"}  # 1 / (1 - 0.25)
 
 
 def test_the_gradient_begins_with_p_less_y(visit, written, digits):
@@ -461,6 +520,22 @@ def test_drawing_changes_the_answer(visit, written, digits):
         assert np.abs(probabilities(page) - p).max() < TOLERANCE
     assert np.abs(seen[0] - seen[1]).max() > 0.5
     assert seen[0][:, 3:5].min() > 0.3 and seen[0][:, :2].max() == 0  # a stroke down the middle
+
+
+def test_a_drawing_outlives_a_change_of_language(visit, written):
+    page = visit(written)
+    click(page, "#clear")
+    drag(page, ONE)
+    drawn = picture(page)
+    read = "() => document.querySelector('#board').toDataURL()"
+    blank = page.evaluate("() => document.createElement('canvas').toDataURL()")
+    inked = page.evaluate(read)
+    click(page, "#language")
+    assert page.get_attribute("html", "lang") == "ja"
+    assert page.evaluate(read) == inked != blank
+    drag(page, [(0.1, 0.5), (0.9, 0.5)])
+    assert (picture(page) >= drawn - 1e-6).all() and picture(page).sum() > drawn.sum() + 1  # one more stroke
+    assert JAPANESE.search(page.locator("#input").inner_text())
 
 
 def test_eraser_and_painting_over_a_sample(visit, written, digits):
@@ -681,6 +756,8 @@ def test_the_tour_tells_of_this_model(visit, written, digits, language):
             assert f"{total:.4g}"[:4].replace("-", "−") in texts[-1]
         click(page, "#tour-next")
     assert len(set(texts)) == count >= 11
+    assert {"en": "between 0 and 1.", "ja": "0 から 1 まで"}[language] in texts[0]
+    assert any({"en": "a share of 0.25", "ja": "割合 0.25 "}[language] in text for text in texts)
     assert page.locator("#tour").is_hidden()  # the last stop's button ends it
     assert focused(page) == "tour-start"
 
@@ -723,6 +800,20 @@ def test_no_width_scrolls_sideways(visit, written, width):
         page.locator("#answer-open").evaluate("one => one.click()")
         settle(page)
         assert page.evaluate(BEYOND) == []
+
+
+def test_a_phone_s_sheet_is_as_wide_as_the_phone_at_every_layer(visit, written, digits):
+    page = visit(written, "mode=backward&layer=-1", width=390, height=844)
+    page.locator(canvas(0)).click()
+    page.keyboard.press("<")
+    for _ in range(1 + len(digits[0].layers)):
+        page.keyboard.press(">")
+        settle(page)
+        for tab in page.locator("#detail .switch button").all():
+            tab.click()
+            settle(page)
+            wider = page.eval_on_selector("#below", "one => one.scrollWidth - one.clientWidth")
+            assert wider <= 0, (page.inner_text("#detail h2"), tab.inner_text())
 
 
 def test_layers_out_of_sight_are_counted_and_the_way_there_is_shown(visit, written, digits):
@@ -927,6 +1018,106 @@ def test_a_layer_that_the_page_cannot_compute_says_so(visit, tmp_path):
     assert "not known" in page.inner_text("#detail")
     click(page, ".thumb >> nth=1")
     assert page.locator("#probabilities").count() == 1
+
+
+@pytest.fixture(scope="module")
+def rounded(tmp_path_factory):
+    """A model whose larger convolution and dense layer a page keeps in fewer bits, its samples, the page."""
+    rng = np.random.default_rng(0)
+    x, y = rng.random((2, 1, 6, 6)).astype(np.float32), np.array([3, 1])
+    layers = [Conv2D(300, 3, activation="relu"), Conv2D(320, 3), Flatten(), Dense(750), Dense(10)]
+    model = xpnet.Sequential(layers, input_shape=(1, 6, 6), device="cpu", seed=0)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    return model, x, y, viz.explain(model, tmp_path_factory.mktemp("rounded") / "rounded.html", x, y)
+
+
+def test_what_rounding_does_to_a_stored_sum_is_a_row_of_it(visit, rounded):
+    model, x, _, path = rounded
+    made = outputs(model, x[0])
+    for layer, first in ((1, "channel-sum"), (3, "products-sum")):
+        page = visit(path, f"layer={layer}")
+        assert page.locator(f'[data-layer="{layer}"] .chip.warn').inner_text() == "rounded"
+        rows = [first, "bias", "rounding"] + (["others"] if layer == 1 else [])
+        total = sum(number(page, row) for row in rows)
+        assert total == pytest.approx(number(page, "sum"), abs=1e-5)
+        scale = float(np.abs(made[layer]).max())
+        assert number(page, "sum") == pytest.approx(made[layer][tuple(place(page))], abs=TOLERANCE * scale)
+        assert 1e-6 < abs(number(page, "rounding")) < 0.05 * scale
+    page = visit(path, "layer=1")
+    exact = number(page, "sum")
+    click(page, '[data-choice="matrix"]')
+    parts = [number(page, name) for name in ("matrix-product", "bias", "rounding")]
+    assert sum(parts) == pytest.approx(number(page, "matrix-sum"), abs=1e-6)
+    assert number(page, "matrix-sum") == pytest.approx(exact, abs=1e-5)
+    click(page, "#clear")  # an input of one's own: its sum is made of the rounded weights
+    assert page.locator('[data-name="rounding"]').count() == 0
+    assert "rounding" not in page.inner_text("#detail .ledger")
+
+
+def test_gradients_through_rounded_weights_are_called_approximate(visit, rounded):
+    model, x, y, path = rounded
+    page = visit(path, "mode=backward&layer=2")
+    unit = place(page)[0]
+    exact = model.gradients(x[:1], y[:1])
+    bias = exact[next(name for name in exact if exact[name].shape == (320,))]
+    marked = """() => [...document.querySelectorAll('#strip .column')]
+      .filter((one) => one.querySelector('.chip.about:not([hidden])'))
+      .map((one) => Number(one.dataset.layer))"""
+    assert page.evaluate(marked) == [] and "≈" not in page.inner_text("#detail")
+    assert not page.locator('#detail [data-name="about"]').is_visible()
+    assert numbers(page, "#detail .ledger")[:2].sum() == pytest.approx(number(page, "gradient"), rel=1e-4)
+    assert abs(number(page, "rounding")) > 0
+    click(page, canvas(1))
+    total = 0.0
+    for row, column in np.ndindex(2, 2):
+        look_at(page, unit // 4, row, column)
+        total += number(page, "gradient")
+    assert total == pytest.approx(bias[unit // 4], abs=TOLERANCE * float(np.abs(bias).max()))
+    page.select_option("#target", "5")
+    settle(page)
+    assert page.evaluate(marked) == [-1, 0, 1]
+    assert "≈" in page.inner_text("#detail .value") and page.locator('[data-name="rounding"]').count() == 0
+    assert page.inner_text('#detail [data-name="about"]').startswith("About: dense has rounded weights")
+    click(page, canvas(3))
+    assert "=" in page.inner_text("#detail .value")
+    assert not page.locator('#detail [data-name="about"]').is_visible()
+    click(page, '[data-choice="step"]')
+    assert "rounded weights" in page.inner_text('#detail [data-name="about"]')
+
+
+def test_a_layer_too_large_for_the_page_stops_the_gradient_and_says_so(visit, tmp_path):
+    x, y = np.random.default_rng(0).random((2, 1, 128, 128)).astype(np.float32), np.array([0, 1])
+    layers = [Conv2D(2, 3, padding="same"), Conv2D(65, 3, padding="same"), GlobalAveragePooling2D(), Dense(3)]
+    model = xpnet.Sequential(layers, input_shape=(1, 128, 128), device="cpu", seed=0)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    page = visit(viz.explain(model, tmp_path / "large.html", x, y))
+    z = model.predict(x[:1])[0]
+    assert np.abs(probabilities(page) - np.exp(z) / np.exp(z).sum()).max() < TOLERANCE
+    notice = page.inner_text("#answer .notice")
+    assert "Pick a sample" not in notice and "conv2d_1" in notice and "too large" in notice
+    click(page, "#mode-backward")
+    click(page, canvas(0))
+    why = page.inner_text('#detail [data-name="unknown"]')
+    assert "ends at global_average_pooling2d" in why and "no room" in why
+    click(page, "#language")
+    assert JAPANESE.search(page.inner_text('#detail [data-name="unknown"]'))
+
+
+def test_a_normalization_s_gradient_follows_from_its_rows(visit, tmp_path):
+    x, y = np.random.default_rng(0).random((1, 1, 8, 8)).astype(np.float32), np.array([1])
+    norms = [BatchNormalization(), GroupNormalization(2), Flatten(), LayerNormalization()]
+    model = xpnet.Sequential([Conv2D(4, 3), *norms, Dense(10)], input_shape=(1, 8, 8), device="cpu", seed=0)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    path = viz.explain(model, tmp_path / "norms.html", x, y)
+    for layer, at in ((0, (2, 1, 3)), (1, (1, 0, 2)), (3, (17,))):
+        page = visit(path, f"mode=backward&layer={layer}")
+        look_at(page, *at)
+        names = ("behind", "gamma", "g", "mean-g", "xhat", "mean-gx", "slope")
+        dy, gamma, g, mean, xhat, inner, slope = (number(page, name) for name in names)
+        assert g == pytest.approx(gamma * dy, rel=1e-6)
+        made = slope * (g - mean - xhat * inner)
+        assert made == pytest.approx(number(page, "gradient"), rel=1e-3, abs=1e-6)
+        assert mean and inner
 
 
 def test_many_classes_and_maps_stay_usable(visit, tmp_path):

@@ -97,9 +97,23 @@ def _written(subject: Subject, plan: Plan, loss: dict[str, Any]) -> tuple[dict[s
         },
         "layers": layers,
         "samples": samples,
+        "first": _least_certain(plan, subject.samples),
         "tensors": kept.entries,
     }
     return manifest, kept.packed()
+
+
+def _least_certain(plan: Plan, samples: list[Sample]) -> int:
+    """The sample with the largest loss, whose gradients show most; the first where a label is missing."""
+    chosen, last = samples[: plan.count], plan.model.layers[-1]
+    if any(sample.label is None or sample.target is None for sample in chosen):
+        return 0
+
+    def loss(index):
+        out = plan.seen(index, False)[id(last)].output[None]
+        return float(plan.head.loss.per_sample(plan.model.ops, out, chosen[index].target)[0][0])
+
+    return max(range(len(chosen)), key=loss, default=0)
 
 
 def _layer(index: int, part: Part, plan: Plan, kept: Tensors) -> dict[str, Any]:

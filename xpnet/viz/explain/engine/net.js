@@ -4,7 +4,7 @@ import { activate, activateBackward, softmaxOf } from "./activations.js";
 import { columnsOf } from "./columns.js";
 import { LAYERS } from "./layers.js";
 import { lossOf } from "./losses.js";
-import { sourcesOf, weightTermsOf } from "./sources.js";
+import { normSourceOf, sourcesOf, weightTermsOf } from "./sources.js";
 import { add, map, readTensors, tensor } from "./tensors.js";
 import { softmaxTerms, termsOf } from "./terms.js";
 
@@ -18,12 +18,12 @@ export async function loadNet(document) {
 /**
  * A network as a list of layers, each of which reads outputs of earlier ones (`inputs`; -1 is the picture).
  *
- * title, classes, input, loss, trainable, samples, layers: see payload.py, which wrote them.
+ * title, classes, input, loss, trainable, samples, first, layers: see payload.py, which wrote them.
  */
 export class Net {
   constructor(manifest, tensors) {
-    const { title, language, classes, input, loss, trainable } = manifest;
-    Object.assign(this, { title, language, classes, input, loss, trainable });
+    const { title, language, classes, input, loss, trainable, first } = manifest;
+    Object.assign(this, { title, language, classes, input, loss, trainable, first });
     const get = (index) => (index === null ? null : tensors[index]);
     this.samples = manifest.samples.map((sample) => sampleOf(sample, get));
     this.layers = manifest.layers.map((layer) => layerOf(layer, get));
@@ -43,11 +43,12 @@ export class Net {
    * train: with dropout masks and the statistics of this sample.  sample: the index of the sample that x is,
    * for which the exact numbers of layers that are not whole in the page were stored.
    * inputs, pre (before the activation), outputs: a tensor a layer, null where it is unknown.
+   * recalled: whether a layer's numbers were stored.  exact: whether none came of rounded weights.
    */
   forward(x, { train = false, sample = null } = {}) {
     const none = () => this.layers.map(() => null);
     const run = { x, train, sample, inputs: none(), pre: none(), outputs: none(), kept: none() };
-    Object.assign(run, { masks: none(), stopped: null, exact: true });
+    Object.assign(run, { masks: none(), recalled: none(), stopped: null, exact: true });
     for (const layer of this.layers) this.#forwardLayer(layer, run);
     run.answer = run.outputs[this.last.index];
     run.probabilities = this.#probabilities(run.answer);
@@ -59,7 +60,8 @@ export class Net {
     run.inputs[index] = xs[0];
     const stored = this.#stored(run, index);
     const known = layer.status === "live" || layer.status === "rounded";
-    if (stored?.pre) {
+    run.recalled[index] = Boolean(stored?.pre);
+    if (run.recalled[index]) {
       run.pre[index] = stored.pre;
     } else if (known && xs.every(Boolean)) {
       if (layer.status === "rounded") run.exact = false;
@@ -92,13 +94,17 @@ export class Net {
    * The loss of a run and its derivative by everything.  target: a class, or a tensor.
    *
    * dOutputs, dPre (before the activation), dInputs: a tensor a layer; dParams: [{name, shape, data}] a
-   * layer; dPicture: the derivative by x.  null where the run or the weights are not known.
+   * layer; dPicture: the derivative by x.  null where the run or the weights are not known.  about: a layer
+   * whose rounded weights went into dOutputs, or null where none did; aboutPicture: into dPicture.  recalled:
+   * whether a layer's dInputs was stored.
    */
   backward(run, target) {
     const none = () => this.layers.map(() => null);
     const back = { run, target, loss: null, dOutputs: none(), dPre: none(), dInputs: none() };
     Object.assign(back, { dParams: this.layers.map(() => []), dPicture: null, exact: run.exact });
+    Object.assign(back, { recalled: none(), about: none(), aboutPicture: null });
     if (!run.answer) return back;
+    back.about[this.last.index] = run.exact ? null : this.#roundedIn(run);
     this.#backwardLoss(run, target, back);
     for (const layer of [...this.layers].reverse()) this.#backwardLayer(layer, run, back);
     return back;
@@ -119,27 +125,46 @@ export class Net {
     const dz = (back.dPre[index] ??= activateBackward(layer.f, dy, run.pre[index], run.outputs[index]));
     const xs = layer.inputs.map((from) => (from < 0 ? run.x : run.outputs[from]));
     const stored = this.#storedGradient(run, back, index);
-    let dxs = xs.map(() => null);
+    let dxs = xs.map(() => null), about = back.about[index];
     if (layer.known && xs.every(Boolean) && (run.kept[index] || !LAYERS[layer.kind].remembers)) {
       const made = LAYERS[layer.kind].backward(layer, dz, xs, run.kept[index]);
       dxs = made.dxs;
       back.dParams[index] = layer.params
         .filter(({ learned, name }) => learned && made.grads[name])
         .map(({ name, shape }) => ({ name, shape, data: made.grads[name].data }));
-      if (layer.status === "rounded" && !stored) back.exact = false;
+      if (layer.status === "rounded" && !stored) {
+        back.exact = false;
+        about ??= layer;
+      }
     }
-    if (stored) dxs = [stored];
+    back.recalled[index] = Boolean(stored);
+    if (stored) [dxs, about] = [[stored], null];
     back.dInputs[index] = dxs[0];
     layer.inputs.forEach((from, k) => {
-      if (from < 0) back.dPicture = add(back.dPicture, dxs[k]);
-      else back.dOutputs[from] = add(back.dOutputs[from], dxs[k]);
+      if (from < 0) {
+        back.dPicture = add(back.dPicture, dxs[k]);
+        back.aboutPicture ??= about;
+      } else {
+        back.dOutputs[from] = add(back.dOutputs[from], dxs[k]);
+        back.about[from] ??= about;
+      }
     });
+  }
+
+  /** The first layer of a run whose rounded weights were used. */
+  #roundedIn(run) {
+    return this.layers.find(({ status, index }) => status === "rounded" && !run.recalled[index]) ?? null;
   }
 
   /** The stored dL/dx of a layer: it belongs to the sample's own target. */
   #storedGradient(run, back, index) {
     const stored = this.#stored(run, index)?.dInput;
     return stored && this.samples[run.sample].target === back.target ? stored : null;
+  }
+
+  /** Whether weights of a layer are kept in fewer bits. */
+  hasRounded() {
+    return this.layers.some(({ status }) => status === "rounded");
   }
 
   /** How output `out`, an index list, of a layer was made: patch, kernel, products, sum; see terms.js. */
@@ -155,6 +180,11 @@ export class Net {
   /** Where dL/dx at `at`, an index list of a layer's input, came from. */
   sources(run, back, layer, at) {
     return sourcesOf(run, back, this.layer(layer), at);
+  }
+
+  /** How a normalization made dL/dx at `at` of dL/dy; null for other layers. */
+  normSource(run, back, layer, at) {
+    return normSourceOf(run, back, this.layer(layer), at);
   }
 
   /** What dL/dW at `at`, an index list of a parameter, is the sum of. */

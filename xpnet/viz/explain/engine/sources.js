@@ -1,9 +1,14 @@
 // Where one gradient came from: dL/dx from the outputs that used x, dL/dW from all places where W was used.
 
+import { groupMeans } from "./normalize.js";
 import { channelsSeen, numberAt, outside, placeOf, range, reachingBoth, rowOf } from "./places.js";
 import { map, offsetOf, tensor } from "./tensors.js";
 
-/** Where dL/dx at an index list of a layer's input came from: the outputs that used it, and how each did. */
+/**
+ * Where dL/dx at an index list of a layer's input came from: the outputs that used it, and how each did.
+ *
+ * rounding: what the total has more than products of rounded weights, where it was stored; else null.
+ */
 export function sourcesOf(run, back, layer, at) {
   const dz = back.dPre[layer.index], found = layer.known && dz && SOURCES[layer.kind]?.({ run, layer, at });
   if (!found) return null;
@@ -11,7 +16,34 @@ export function sourcesOf(run, back, layer, at) {
     const dy = numberAt(dz, out);
     return { out, dy, w, at: weightAt ?? null, product: dy * w };
   });
-  return { kind: found.kind, contributions, total: numberAt(back.dInputs[layer.index], at) };
+  const total = numberAt(back.dInputs[layer.index], at);
+  const sum = contributions.reduce((all, { product }) => all + product, 0);
+  const rounding = layer.status === "rounded" && back.recalled[layer.index] ? total - sum : null;
+  return { kind: found.kind, contributions, total, rounding };
+}
+
+/**
+ * How a normalization made dL/dx of dL/dy: slope (g - mean(g) - xhat mean(g xhat)) with g = gamma dy, or
+ * slope g where mean and variance are constants (moving: false); see normalizeBackward.
+ */
+export function normSourceOf(run, back, layer, at) {
+  const dz = back.dPre[layer.index], kept = run.kept[layer.index], dx = back.dInputs[layer.index];
+  if (!layer.known || !dz || !dx || !kept?.xhat) return null;
+  const { stats, xhat, groups } = kept, { weight } = layer.p;
+  const i = offsetOf(layer.inShape, at), group = groups.groupOf(i);
+  const gamma = (k) => (weight ? weight.data[groups.weightOf(k)] : 1);
+  const meanOf = (f) => groupMeans(groups, xhat.length, f)[group];
+  const g = (k) => gamma(k) * dz.data[k];
+  return {
+    dy: dz.data[i],
+    gamma: weight ? gamma(i) : null,
+    slope: stats.slope[group],
+    moving: stats.moving,
+    mean: meanOf(g),
+    xhat: xhat[i],
+    inner: meanOf((k) => g(k) * xhat[k]),
+    total: numberAt(dx, at),
+  };
 }
 
 const SOURCES = {

@@ -6,7 +6,11 @@ import { sharing } from "./normalize.js";
 import { channelsSeen, numberAt, patchOf, placeOf, range, reachingBoth, rowOf } from "./places.js";
 import { channelsOf, indexOf, map, offsetOf } from "./tensors.js";
 
-/** How output `out` of a layer was made; see the kinds below.  null where the run did not get there. */
+/**
+ * How output `out` of a layer was made; see the kinds below.  null where the run did not get there.
+ *
+ * rounding: what the sum has more than products of rounded weights, where it was stored; else null.
+ */
 export function termsOf(net, run, layer, out) {
   const { index } = layer, x = run.inputs[index], z = run.pre[index];
   const isHere = layer.inputs.every((from) => from < 0 || run.outputs[from]);
@@ -14,6 +18,7 @@ export function termsOf(net, run, layer, out) {
   const made = TERMS[layer.kind]({ net, run, layer, out, x });
   if (!made) return null;
   made.sum = numberAt(z, out);
+  made.rounding = layer.status === "rounded" && run.recalled[index] ? made.sum - summed(made) : null;
   made.activated = numberAt(run.outputs[index], out);
   if (layer.f?.name === "softmax") made.softmax = softmaxTerms(z, out);
   return made;
@@ -33,6 +38,12 @@ export function softmaxTerms(z, [index, ...pixel]) {
     probabilities: along(y),
     index,
   };
+}
+
+/** The sum of the products and the bias. */
+function summed({ products, contributions, bias }) {
+  const list = products ? products.data : (contributions ?? []).map(({ product }) => product);
+  return list.reduce((sum, product) => sum + product, bias ?? 0);
 }
 
 function weighted(kind, { layer, out: [o] }, patch, more = {}) {

@@ -34,7 +34,9 @@ export function drawAnswer() {
 /** Why what follows a layer is not known. */
 function stoppedText() {
   const layer = now.net.layers[now.run.stopped];
-  return `${word("answer.stopped", { layer: layer.name })} ${reasonOf(layer)}`;
+  const picked = state.sample !== null;
+  const key = !picked ? "answer.stopped" : now.run.answer ? "answer.gap" : "answer.stepped";
+  return `${word(key, { layer: layer.name })} ${reasonOf(layer)}`;
 }
 
 /** Whether the loss is −ln p of the true class. */

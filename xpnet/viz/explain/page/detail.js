@@ -5,9 +5,9 @@ import { byId, button, calm, choice, make, narrow } from "./dom.js";
 import { answerPanel, picturePanel } from "./ends.js";
 import { gradientPanel, weightsPanel } from "./gradients.js";
 import { matrixPanel } from "./matrix.js";
-import { layerNow, now, shapeOf, tensorOf } from "./now.js";
+import { aboutIn, layerNow, now, shapeOf, tensorOf } from "./now.js";
 import { shown } from "./numbers.js";
-import { reasonOf, titleOf } from "./places.js";
+import { layerName, reasonOf, titleOf } from "./places.js";
 import { PICTURE, change, state } from "./state.js";
 import { stepPanel } from "./step.js";
 import {
@@ -193,10 +193,17 @@ function headOf() {
   const steppers = answer ? [] : shapeOf(i).map((size, axis) => stepper(axis, size));
   const value = make("b", { class: "value", data: { name: "value-here" } });
   const sliderButton = layer?.window && state.mode === "forward" ? button("", slide, { id: "slide" }) : null;
-  const about = layer
+  const told = layer
     ? word((layer.known && ABOUT[layer.kind]) || "about.other")
     : word(answer ? "about.answer" : "about.picture");
-  const title = make("h2", {}, titleOf(i), layer ? make("code", { text: layer.text }) : null);
+  const about = make("p", { class: "say", data: { name: "about" } });
+  const title = make(
+    "h2",
+    {},
+    titleOf(i),
+    layer ? make("small", { text: layerName(i), class: "soft" }) : null,
+    layer ? make("code", { text: layer.text }) : null,
+  );
   const node = make(
     "div",
     { class: "detail-head" },
@@ -206,8 +213,9 @@ function headOf() {
       title,
       button("×", closeSheet, { class: "close", "aria-label": word("detail.close") }),
     ),
-    make("p", { class: "say soft", text: about }),
+    make("p", { class: "say soft", text: told }),
     reasonOf(layer) && make("p", { class: "notice", text: reasonOf(layer) }),
+    about,
     make(
       "div",
       { class: "row" },
@@ -222,6 +230,8 @@ function headOf() {
     tabs.show(viewNow());
     steppers.forEach((one, axis) => one.show(state.at[axis]));
     if (sliderButton) sliderButton.textContent = word(sliding ? "detail.stop" : "detail.slide");
+    about.textContent = aboutText(i);
+    about.hidden = !about.textContent;
     value.hidden = answer;
     if (!answer) value.textContent = valueText(i);
     if (document.activeElement?.closest("#detail canvas, .stepper")) announce(value.textContent);
@@ -234,7 +244,16 @@ function valueText(i) {
   const name = i === PICTURE ? "x" : "y";
   const tensor = tensorOf(i);
   const value = tensor ? tensor.data[offsetOf(tensor.shape, state.at)] : NaN;
-  return `${state.mode === "backward" ? `∂L/∂${name}` : name} = ${shown(value, 5)}`;
+  const equals = aboutIn(i) ? "≈" : "=";
+  return `${state.mode === "backward" ? `∂L/∂${name}` : name} ${equals} ${shown(value, 5)}`;
+}
+
+/** What the numbers of layer i owe to rounded weights, backward. */
+function aboutText(i) {
+  const stepping = state.mode === "backward" && viewNow() === "step";
+  if (stepping) return now.net.hasRounded() ? word("step.about") : "";
+  const cause = aboutIn(i);
+  return cause ? word("gradient.about", { layer: cause.name }) : "";
 }
 
 /** A number with buttons to go down and up. */

@@ -5,10 +5,10 @@ import { aroundZero, scaleOf } from "./colors.js";
 import { make } from "./dom.js";
 import { now, readersOf, shapeOf } from "./now.js";
 import { chipRow, ledger, mapView, numberGrid, productList, sentence, sign, together } from "./pieces.js";
-import { activationName, placeName, titleOf } from "./places.js";
+import { activationName, placeHead, placeName, reasonOf, titleOf } from "./places.js";
 import { PICTURE, change, state } from "./state.js";
 import { shown } from "./numbers.js";
-import { strongest, total } from "./windows.js";
+import { roundingRow, strongest, total } from "./windows.js";
 import { word } from "./words.js";
 
 /** dL/dy of one element: the outputs of the next layer that it went into, times the weight. */
@@ -35,6 +35,8 @@ export function gradientPanel(i) {
     ),
   );
   if (!readers.length) node.prepend(sentence(word("gradient.from.loss")));
+  const why = sentence("", { class: "notice", data: { name: "unknown" } });
+  node.prepend(why);
 
   function update() {
     const [c, y, x] = state.at;
@@ -52,9 +54,11 @@ export function gradientPanel(i) {
         { first: c, at: [y, x] },
       );
     }
+    why.hidden = Boolean(gradient);
+    if (!gradient) why.textContent = unknownText(i);
     for (const one of readers) showReader(one);
     sum.show([
-      ...readers.map(({ reader }) => sourceRow(reader, shape, readers.length > 1)),
+      ...readers.flatMap(({ reader }) => sourceRows(reader, shape, readers.length > 1)),
       {
         label: `∂L/∂${of}`,
         value: gradient ? gradient.data[offsetOf(shape, state.at)] : NaN,
@@ -73,23 +77,63 @@ function sourcesIn(reader) {
   return layer.status === "unsupported" ? null : now.net.sources(now.run, now.back, layer, state.at);
 }
 
+/** Why there is no gradient at layer i: the layer behind it that the page cannot go back through. */
+function unknownText(i) {
+  const stops = barrierBehind(i);
+  if (!stops) return word("gradient.unknown");
+  return `${word("gradient.stopped", { layer: stops.name })} ${reasonOf(stops)}`;
+}
+
+/** The nearest layer behind layer i whose output has a gradient and whose input has none. */
+function barrierBehind(i) {
+  for (const reader of readersOf(i)) {
+    const found = now.back.dOutputs[reader] ? now.net.layers[reader] : barrierBehind(reader);
+    if (found && !now.back.dInputs[found.index]) return found;
+  }
+  return null;
+}
+
 /** What came back by one reader; of one that gives no account, the gradient at the same place in it. */
-function sourceRow(reader, shape, several) {
+function sourceRows(reader, shape, several) {
   const layer = now.net.layers[reader];
   const found = sourcesIn(reader);
   const dz = now.back.dPre[reader];
+  const label = word("gradient.by", { layer: titleOf(reader) });
   if (found) {
-    const label = word("gradient.by", { layer: titleOf(reader) });
-    return several && { label, value: found.total, name: "source" };
+    const rest = found.rounding !== null && [
+      { label: word("sum.of", { count: found.contributions.length }), value: found.total - found.rounding },
+      roundingRow(found.rounding),
+    ];
+    return [...(rest || []), several && { label, value: found.total, name: "source" }];
   }
-  if (dz?.data.length !== sizeOf(shape)) return null;
+  if (dz?.data.length !== sizeOf(shape)) return [];
   const value = dz.data[offsetOf(shape, state.at)];
-  return {
+  const behind = {
     label: word("gradient.behind", { layer: layer.kind }),
     value,
     name: "behind",
     text: shown(value, 5),
   };
+  const norm = layer.status === "unsupported" ? null : now.net.normSource(now.run, now.back, layer, state.at);
+  if (!norm) return [behind];
+  return [behind, ...normRows(norm), several && { label, value: norm.total, name: "source" }];
+}
+
+/** From dL/dy to dL/dx of a normalization: through the mean and the variance too, where x makes these. */
+function normRows({ dy, gamma, moving, mean, xhat, inner, slope }) {
+  const row = (label, value, name) => ({ label, value, name, text: shown(value, 5) });
+  const g = (gamma ?? 1) * dy;
+  return [
+    gamma !== null && row(word("norm.gamma"), gamma, "gamma"),
+    gamma !== null && row("g = γ · ∂L/∂z", g, "g"),
+    moving && row(word("gradient.norm.mean"), mean, "mean-g"),
+    moving && row("x̂ = (x − μ) / √(σ² + ε)", xhat, "xhat"),
+    moving && row(word("gradient.norm.inner"), inner, "mean-gx"),
+    row("1 / √(σ² + ε)", slope, "slope"),
+    moving
+      ? { label: "(g − ḡ − x̂ · m) / √(σ² + ε)", text: "", value: "", name: "formula" }
+      : { label: word("gradient.norm.constant"), text: "", value: "", name: "formula" },
+  ];
 }
 
 function showReader({ reader, list, used }) {
@@ -105,7 +149,7 @@ function showReader({ reader, list, used }) {
     product,
     pick: () => change({ layer: reader, at: out }),
   }));
-  list.show(items, [layer.kind, "∂L/∂z", word("gradient.weight")]);
+  list.show(items, [placeHead(layer.kind, layer.outShape), "∂L/∂z", word("gradient.weight")]);
   used.node.hidden = layer.outShape.length !== 3 || !items.length || !dz;
   if (used.node.hidden) return;
   const best = found.contributions.reduce((a, b) => (Math.abs(b.product) > Math.abs(a.product) ? b : a))

@@ -37,15 +37,15 @@ async function start() {
   requestAnimationFrame(() => revealLayer("auto"));
 }
 
-/** The first sample, or an empty input; what the address says. */
+/** The least certain sample, or an empty input; what the address says. */
 function firstState() {
-  const { samples, input, classes } = now.net;
+  const { samples, input, classes, first } = now.net;
   const hash = readHash();
   const size = input.shape.reduce((a, b) => a * b, 1);
   state.x = { shape: input.shape, data: new Float32Array(size).fill(input.low) };
   state.target = classes ? 0 : null;
-  const wished = Number(hash.get("sample") ?? 0);
-  if (samples.length) Object.assign(state, sampleState(samples[wished] ? wished : 0));
+  const wished = Number(hash.get("sample") ?? first);
+  if (samples.length) Object.assign(state, sampleState(samples[wished] ? wished : first));
   if (hash.get("mode") === "backward") state.mode = "backward";
 }
 

@@ -4,7 +4,7 @@ import { aroundZero, scaleOf, token, paletteOf, step256 } from "./colors.js";
 import { byId, make } from "./dom.js";
 import { activationOf, now } from "./now.js";
 import { scaleOfLayer } from "./legend.js";
-import { total } from "./windows.js";
+import { roundingRow, total } from "./windows.js";
 import { ledger, productList, sentence } from "./pieces.js";
 import { sizes } from "./numbers.js";
 import { change, state } from "./state.js";
@@ -98,12 +98,18 @@ export function matrixPanel(layer) {
       b: view.at(k, p),
       product: w * view.at(k, p),
     }));
-    list.show(items, [word("matrix.entry"), word("matrix.row"), word("matrix.column")]);
+    list.show(items, [word("place.order"), word("matrix.row"), word("matrix.column")]);
     const product = total(items.map((item) => item.product));
     sum.show([
       { label: word("matrix.product"), value: product, total: true, name: "matrix-product" },
       terms.bias !== null && { label: word("sum.bias"), value: terms.bias, name: "bias" },
-      { label: word("sum.total"), value: product + (terms.bias ?? 0), total: true, name: "matrix-sum" },
+      roundingRow(terms.rounding),
+      {
+        label: word("sum.total"),
+        value: product + (terms.bias ?? 0) + (terms.rounding ?? 0),
+        total: true,
+        name: "matrix-sum",
+      },
     ]);
   }
 

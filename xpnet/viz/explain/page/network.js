@@ -6,9 +6,9 @@ import { byId, button, calm, make, narrow } from "./dom.js";
 import { arrangement } from "./layout.js";
 import { legendBar, scaleShown } from "./legend.js";
 import { drawLinks } from "./links.js";
-import { now, isTraining, mapPlace, placeIn, shapeOf, tensorOf } from "./now.js";
+import { aboutIn, now, isTraining, mapPlace, placeIn, shapeOf, tensorOf } from "./now.js";
 import { shown, sizes } from "./numbers.js";
-import { activationName, reasonOf, titleOf } from "./places.js";
+import { activationName, layerName, reasonOf, titleOf } from "./places.js";
 import { PICTURE, change, state } from "./state.js";
 import { Tiles, asIndex, asMaps, picks, steers } from "./tiles.js";
 import { announce, word } from "./words.js";
@@ -67,7 +67,10 @@ function isSlim(i) {
 
 function slimColumn(i) {
   const layer = now.net.layers[i];
-  const target = button("", () => change({ layer: i, at: placeIn(i) }), { class: "pill" });
+  const target = button("", () => change({ layer: i, at: placeIn(i) }), {
+    class: "pill",
+    title: layer.name,
+  });
   target.append(
     make("span", { text: layer.kind }),
     make("span", { class: "soft", text: sizes(layer.outShape) }),
@@ -86,13 +89,16 @@ function column(i) {
   const tiles = new Tiles({ tabindex: 0, role: "application", data: { layer: i } });
   tiles.arrange(plan.shown, H, W, plan.columns, plan.width, plan.gap);
   const legend = legendBar();
-  const head = make("div", { class: "head" }, make("b", { text: titleOf(i) }), activationChip(layer));
+  const name = make("b", { text: titleOf(i), title: layerName(i) || null });
+  const head = make("div", { class: "head" }, name, activationChip(layer));
+  const about = make("span", { class: "chip about", text: word("status.about"), data: { name: "about" } });
   const foot = make(
     "div",
     { class: "foot" },
     make("span", { text: sizes(shape) }),
     legend.node,
     statusChip(layer),
+    about,
   );
   if (plan.shown < C || state.expanded.has(i)) foot.append(moreButton(i, C, plan.shown < C));
   const node = make(
@@ -113,7 +119,7 @@ function column(i) {
   tiles.node.addEventListener("focus", () => {
     if (state.layer !== i) change({ layer: i, at: placeIn(i) });
   });
-  return { i, node, tiles, target: tiles.node, legend, plan };
+  return { i, node, tiles, target: tiles.node, legend, plan, about };
 }
 
 function asPlaceOf(i) {
@@ -126,6 +132,9 @@ function drawColumn(column) {
   const selected = state.layer === i;
   node.classList.toggle("selected", selected);
   if (!tiles) return target.setAttribute("aria-pressed", String(selected));
+  const cause = aboutIn(i);
+  column.about.hidden = !cause;
+  column.about.title = cause ? word("gradient.about", { layer: cause.name }) : "";
   const at = selected ? state.at : placeIn(i);
   const { c, y, x } = mapPlace(i, at);
   paintColumn(column, tensorOf(i));
@@ -158,7 +167,8 @@ function describe({ i, target, tiles }, at) {
   const value = shown(tensor ? tensor.data[offsetOf(tensor.shape, at)] : NaN, 4);
   const map = tiles.H * tiles.W > 1;
   const place = map ? word("place.map", { map: c, row: y, column: x }) : word("place.unit", { unit: c });
-  target.setAttribute("aria-label", `${titleOf(i)}, ${sizes(shapeOf(i))}. ${place}: ${value}`);
+  const name = [titleOf(i), layerName(i), sizes(shapeOf(i))].filter(Boolean).join(", ");
+  target.setAttribute("aria-label", `${name}. ${place}: ${value}`);
   if (document.activeElement === target) announce(`${place}: ${value}`);
 }
 

@@ -48,6 +48,12 @@ export function tensorOf(i) {
   return i === PICTURE ? now.back.dPicture : now.back.dOutputs[i];
 }
 
+/** The layer whose rounded weights make the gradients at layer i approximate; null where none does. */
+export function aboutIn(i) {
+  if (state.mode === "forward" || !now.back) return null;
+  return (i === PICTURE ? now.back.aboutPicture : now.back.about[i]) ?? null;
+}
+
 /** The activations of layer number i, or the picture. */
 export function activationOf(i) {
   return i === PICTURE ? state.x : now.run.outputs[i];

@@ -16,6 +16,11 @@ export function shown(value, digits = 3) {
   return minus(value.toFixed(decimals));
 }
 
+/** value as one says it in a sentence: 1 and 0.5, not 1.00 and 0.500. */
+export function plainly(value) {
+  return minus(String(Number(value.toPrecision(3))));
+}
+
 /** value with its sign, for the terms of a sum. */
 export function signed(value, digits = 3) {
   return value > 0 ? `+${shown(value, digits)}` : shown(value, digits);

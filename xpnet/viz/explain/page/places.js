@@ -17,6 +17,11 @@ export function activationName(name) {
   return spelled[name] ?? name;
 }
 
+/** The name by which Python knows a layer; "" for the picture and the answer. */
+export function layerName(i) {
+  return now.net.layers[i]?.name ?? "";
+}
+
 /** Why a layer is not computed whole in the page; "" where it is. */
 export function reasonOf(layer) {
   return layer?.reason ? `${layer.name}: ${layer.reason[languageNow()]}` : "";
@@ -25,6 +30,11 @@ export function reasonOf(layer) {
 /** What an element is called: map · row, column, or its number. */
 export function placeName(index) {
   return index.length === 3 ? `${index[0]} · ${index[1]}, ${index[2]}` : String(index[0]);
+}
+
+/** The head of a column of places: what they are of, and how placeName writes those in maps. */
+export function placeHead(title, shape) {
+  return shape?.length === 3 ? `${title}: ${word("place.order")}` : title;
 }
 
 /** What an element of a layer, given by its offset, is called: in the maps, if these were flattened. */

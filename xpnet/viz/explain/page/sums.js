@@ -1,12 +1,13 @@
 // Layers whose numbers come from whole vectors or from single numbers: dense, normalisation, dropout, sums.
 
 import { make } from "./dom.js";
+import { isTraining, shapeOf } from "./now.js";
 import { chance, shown } from "./numbers.js";
 import { ledger, productList, sentence, sign, together } from "./pieces.js";
-import { activationName, elementName, lookAtElement, placeName } from "./places.js";
+import { activationName, behindFlatten, elementName, lookAtElement, placeHead, placeName } from "./places.js";
 import { change } from "./state.js";
 import { word } from "./words.js";
-import { activated, outputViews, throughPanel, total } from "./windows.js";
+import { activated, outputViews, roundingRow, throughPanel, total } from "./windows.js";
 import { weightMaps } from "./weightmaps.js";
 
 /** inputs × weights, the largest products first, and their sum. */
@@ -30,11 +31,12 @@ export function densePanel(layer) {
       product,
       pick: () => lookAtElement(from, i),
     }));
-    list.show(items, [word("dense.input"), "x", "w"]);
+    list.show(items, [placeHead(word("dense.input"), shapeOf(behindFlatten(from))), "x", "w"]);
     maps.update(terms);
     sum.show([
       { label: word("sum.of", { count: items.length }), value: total(products.data), name: "products-sum" },
       terms.bias !== null && { label: word("sum.bias"), value: terms.bias, name: "bias" },
+      roundingRow(terms.rounding),
       { label: word("sum.total"), value: terms.sum, total: true, name: "sum" },
       activated(layer, terms),
     ]);
@@ -63,7 +65,7 @@ export function contributionsPanel(layer) {
       product,
       pick: () => change({ layer: from, at }),
     }));
-    list.show(items, [word("dense.input"), "x", "w"]);
+    list.show(items, [placeHead(word("dense.input"), layer.inShape), "x", "w"]);
     sum.show([
       {
         label: word("sum.of", { count: items.length }),
@@ -71,6 +73,7 @@ export function contributionsPanel(layer) {
         name: "products-sum",
       },
       terms.bias !== null && { label: word("sum.bias"), value: terms.bias, name: "bias" },
+      roundingRow(terms.rounding),
       { label: word("sum.total"), value: terms.sum, total: true, name: "sum" },
       activated(layer, terms),
     ]);
@@ -97,10 +100,21 @@ export function normPanel(layer) {
 export function dropoutPanel(layer) {
   return throughPanel(layer, (terms) => [
     plain("x", terms.x, "x"),
-    { label: word("dropout.mask"), text: terms.kept ? "1" : "0", value: Number(terms.kept), name: "mask" },
-    plain(word("dropout.scale"), terms.scale, "scale"),
+    {
+      label: word(terms.kept ? "dropout.kept" : "dropout.silenced"),
+      text: terms.kept ? "1" : "0",
+      value: Number(terms.kept),
+      name: "mask",
+    },
+    terms.kept && plain(word(scaleWord(layer)), terms.scale, "scale"),
     { label: word("out"), value: terms.activated, total: true, name: "sum" },
   ]);
+}
+
+/** What the scale of dropout is: it makes up for those that are silenced, in training or at inference. */
+function scaleWord({ config: { scaling } }) {
+  if (scaling !== "inference") return isTraining() ? "dropout.up" : "dropout.scale";
+  return isTraining() ? "dropout.scale" : "dropout.down";
 }
 
 /** An activation of its own. */
@@ -156,7 +170,7 @@ export function scalePanel(layer) {
 export function movePanel(layer) {
   return throughPanel(layer, (terms) => [
     {
-      label: word("move.from"),
+      label: placeHead(word("move.from"), terms.from),
       text: terms.from ? placeName(terms.from) : word("move.border"),
       value: "",
       name: "from",
@@ -178,7 +192,7 @@ export function addPanel(layer) {
 export function concatPanel(layer) {
   return throughPanel(layer, (terms) => [
     {
-      label: word("concat.from"),
+      label: placeHead(word("concat.from"), terms.from[1]),
       text: `${terms.from[0]}: ${placeName(terms.from[1])}`,
       value: "",
       name: "from",

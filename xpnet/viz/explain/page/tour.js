@@ -5,7 +5,7 @@ import { isLogarithm, lossNow } from "./answer.js";
 import { button, byId, make, narrow } from "./dom.js";
 import { logitsOf } from "./ends.js";
 import { largest, now, placeIn, shapeOf, stepNow } from "./now.js";
-import { chance, shown, sizes } from "./numbers.js";
+import { chance, plainly, shown, sizes } from "./numbers.js";
 import { openSheet } from "./detail.js";
 import { activationName } from "./places.js";
 import { PICTURE, change, state } from "./state.js";
@@ -112,7 +112,7 @@ function stopsOf(net) {
     stopAt(drop, {
       title: "tour.dropout.title",
       text: "tour.dropout",
-      values: () => ({ rate: shown(drop?.config.rate, 2) }),
+      values: () => ({ rate: plainly(drop?.config.rate ?? 0) }),
     }),
     classes && { title: "tour.softmax.title", text: "tour.softmax", layer: answer, values: softmaxValues },
     net.loss?.kind && {
@@ -154,7 +154,8 @@ function stopsOf(net) {
 
 function pictureValues() {
   const { shape, low, high } = now.net.input;
-  return { shape: sizes(shape), count: shape.reduce((a, b) => a * b, 1), low: shown(low), high: shown(high) };
+  const count = shape.reduce((a, b) => a * b, 1);
+  return { shape: sizes(shape), count, low: plainly(low), high: plainly(high) };
 }
 
 function here(layer) {

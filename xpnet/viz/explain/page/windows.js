@@ -69,6 +69,7 @@ export function convolutionPanel(layer) {
       { label: word("sum.of", { count: each }), value: sums[channel], name: "channel-sum" },
       CG > 1 && { label: word("sum.others", { count: CG - 1 }), value: others, name: "others" },
       terms.bias !== null && { label: word("sum.bias"), value: terms.bias, name: "bias" },
+      roundingRow(terms.rounding),
       { label: word("sum.total"), value: terms.sum, total: true, name: "sum" },
       activated(layer, terms),
     ]);
@@ -222,6 +223,11 @@ export function outputViews(layer) {
 /** Where the number lies that is furthest from 0. */
 export function strongest(numbers) {
   return largest(Array.from(numbers, Math.abs));
+}
+
+/** What rounded weights leave of a sum that was stored; nothing where the sum was made of them. */
+export function roundingRow(rounding) {
+  return rounding !== null && { label: word("sum.rounding"), value: rounding, name: "rounding" };
 }
 
 /** The sum, in doubles. */
