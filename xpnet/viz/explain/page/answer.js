@@ -124,10 +124,10 @@ function lossLine() {
   );
 }
 
-/** Which loss it is, and why; a line may break before its arguments. */
+/** Which loss it is, and why; a line may break between its words and before its arguments. */
 function lossText() {
   const { text, why } = now.net.loss;
-  return `${text.replace("(", "(\u200b")}: ${why[languageNow()]}`;
+  return `${text.replace(/[_(]/g, "$&\u200b")}: ${why[languageNow()]}`;
 }
 
 function numbersOrMaps({ shape, data }) {
