@@ -98,7 +98,8 @@ def animate_decision_regions(
 
     frames: what `decision_regions` returned at different times, with the same extent.  points: x (N, 2) and y
     (N,) to scatter on top.  titles: one for each frame.  fps: frames a second.  The last frame stays for two
-    seconds.  The file is written whole or not at all.
+    seconds.  The file is written whole or not at all.  Raises ValueError for a frame that is nothing of the
+    kind.
     """
     frames = list(frames)
     for frame in frames:
