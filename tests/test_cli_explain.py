@@ -78,9 +78,11 @@ def test_pictures_become_samples(xp, run, own_folder):
     pixels = np.random.default_rng(1).integers(0, 256, (12, 14), np.uint8)
     image.fromarray(pixels).save(own_folder / "a cat.png")
     np.save(own_folder / "two.npy", np.zeros((2, 1, 6, 7), np.float32))
-    code, out, _ = xp(
-        folder, "a cat.png", "two.npy", "--labels", "cat, 2,dog", "--out", "p.html", "--lang", "ja"
-    )
+    argv = (folder, "a cat.png", "two.npy", "--labels", "cat, 2,dog", "--out", "p.html", "--lang", "ja")
+    code, _, err = xp(*argv)
+    assert code == 2 and "Received: 14x12. Expected: 7x6 (width x height); --resize scales it" in err
+    assert not (own_folder / "p.html").exists()
+    code, out, _ = xp(*argv, "--resize")
     assert code == 0
     assert "note: a cat.png: resized from 14x12 to 7x6" in out
     page = manifest(own_folder / "p.html")

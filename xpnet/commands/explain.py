@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--lang", choices=("en", "ja"), help="the page's language (default: the reader's browser decides)")
     add("--overwrite", action="store_true", help="replace FILE.html if it exists")
     add("--open", action="store_true", help="show the page in the browser")
+    add("--resize", action="store_true", help="scale pictures of another size to that of the model's images")
     add(
         "--invert",
         action="store_true",
@@ -109,7 +110,7 @@ def _samples(args: argparse.Namespace, path: Path, model, known):
         return _of_data_set(model, known)
     parts, labels, names = [], [], []
     for image in args.images or [beside]:
-        x, y = _read(image, model, known, args.invert and bool(args.images), quiet=not args.images)
+        x, y = _read(image, model, known, args, quiet=not args.images)
         parts.append(x)
         labels.append(y)
         names += [image.name] if len(x) == 1 else [f"{image.name} {i}" for i in range(len(x))]
@@ -117,7 +118,7 @@ def _samples(args: argparse.Namespace, path: Path, model, known):
     return np.concatenate(parts), together, names if args.images else None
 
 
-def _read(path: Path, model, known, invert: bool, quiet: bool):
+def _read(path: Path, model, known, args: argparse.Namespace, quiet: bool):
     """The samples of one file and their labels, in the model's shape."""
     from . import samples
 
@@ -126,7 +127,8 @@ def _read(path: Path, model, known, invert: bool, quiet: bool):
             print(f"note: {path.name}: {text}")
 
     last = model.data_format == "channels_last"
-    x, labels = samples.read(path, model.input_shape, last, known, invert, note)
+    invert = args.invert and bool(args.images)
+    x, labels = samples.read(path, model.input_shape, last, known, invert, note, args.resize)
     if x.shape[1:] != model.input_shape:
         raise samples.SampleError(
             f"{path} does not fit the model. Received: {x.shape}. Expected: "

@@ -28,11 +28,18 @@ class SampleError(ValueError):
 
 
 def read(
-    path: Path, shape: tuple[int, ...], last: bool, card: Card | None, invert: bool, note: Note
+    path: Path,
+    shape: tuple[int, ...],
+    last: bool,
+    card: Card | None,
+    invert: bool,
+    note: Note,
+    resize: bool = True,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Samples (N, *shape) and their labels, if the file has any.
 
     shape: of one sample, in the model's order, channels last where `last`.  note: takes each change made.
+    resize: whether a picture of another size is scaled, with a note; else it is a SampleError.
     """
     if path.is_dir():
         raise SampleError(f"{path} is a folder. Expected: an .npy or .npz file, or a picture")
@@ -51,7 +58,7 @@ def read(
             f"{path} is no {kind} file, or is cut short. Received: a file that begins with {start!r}"
         )
     else:
-        x = _from_picture(path, shape, last, note)
+        x = _from_picture(path, shape, last, note, resize)
         if card is not None and card.full is None:
             note(f"a picture has values from 0 to 1, the training samples from {card.low:g} to {card.high:g}")
         if invert:
@@ -170,7 +177,7 @@ def _looks_inverted(mean: float, usual: float) -> bool:
     return abs(mean - usual) > 0.2 and abs(1 - mean - usual) < 0.5 * abs(mean - usual)
 
 
-def _from_picture(path: Path, shape: tuple[int, ...], last: bool, note: Note) -> np.ndarray:
+def _from_picture(path: Path, shape: tuple[int, ...], last: bool, note: Note, resize: bool) -> np.ndarray:
     """A picture as one sample (1, *shape), float32 in [0, 1]."""
     if len(shape) != 3:
         raise SampleError(
@@ -206,6 +213,11 @@ def _from_picture(path: Path, shape: tuple[int, ...], last: bool, note: Note) ->
         note("colours are turned into grey")
     image = image.convert(mode)
     if image.size != (W, H):
+        if not resize:
+            raise SampleError(
+                f"{path} has another size than the model's images. Received: {image.width}x{image.height}. "
+                f"Expected: {W}x{H} (width x height); --resize scales it"
+            )
         note(f"resized from {image.width}x{image.height} to {W}x{H} (width x height)")
         image = image.resize((W, H), Image.Resampling.LANCZOS)
     pixels = np.asarray(image, np.float32).reshape(H, W, C) / np.float32(255)
