@@ -108,6 +108,3 @@ export function activateBackward(f, dy, z, y) {
   const { slope } = ELEMENTWISE[f.name];
   return map(dy, (d, i) => d * slope(z.data[i], y.data[i], f));
 }
-
-/** The names this engine knows. */
-export const KNOWN_ACTIVATIONS = [...Object.keys(ELEMENTWISE), ...Object.keys(TOGETHER)];
